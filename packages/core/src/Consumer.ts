@@ -1,0 +1,288 @@
+/**
+ * Consuming.
+ *
+ * A consumer is a value: a topic, a group, a handler, and what becomes of each
+ * of its failures. Its error type holds what has not been decided yet, as in
+ * any Effect; `layer` and `run` accept only a consumer in which nothing is left
+ * undecided.
+ *
+ * What a handler's message is settled with is the guarantee of the topic:
+ *
+ * - at-most-once: progress is stored before the handler runs.
+ * - at-least-once: progress is stored after the handler, or its dead letter.
+ * - exactly-once: the inbox row, the handler's writes, the messages that it
+ *   published and the progress commit in one transaction.
+ *
+ * Known limits: a retry's delay is slept under the lease, so that a process
+ * that ends in between starts the schedule again at the stored number of
+ * failures; a schedule that depends on its inputs is then replayed with the
+ * newest error in place of the forgotten ones.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import { type Pipeable, Prototype } from "effect/Pipeable"
+import * as Schedule from "effect/Schedule"
+import type * as Schema from "effect/Schema"
+import type { Scope } from "effect/Scope"
+import type * as Channel from "./Channel.ts"
+import type { ConsumeError } from "./ConsumeError.ts"
+import type { Envelope } from "./Envelope.ts"
+import type * as Guarantee from "./Guarantee.ts"
+import * as engine from "./internal/engine/consumer.ts"
+import type * as Topic from "./Topic.ts"
+import type { Transaction } from "./Transaction.ts"
+import type { StartFrom } from "./Transport.ts"
+
+const TypeId = "~@surety/core/Consumer"
+
+/**
+ * Consumes messages of payload `A`. `E` holds the failures that have not been
+ * decided yet; `R` what it requires.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Consumer<in out A, out E, out R> extends Pipeable {
+  readonly [TypeId]: { readonly _A: (_: A) => A; readonly _E: () => E; readonly _R: () => R }
+  readonly topic: Topic.Any
+  readonly settings: Settings
+  readonly handler: (payload: any, envelope: Envelope<any>) => Effect.Effect<unknown, unknown, any>
+  readonly rules: ReadonlyArray<Rule>
+}
+
+/**
+ * What becomes of failures with one of the tags, or of all.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Rule =
+  | {
+      readonly _tag: "Retry"
+      readonly tags: ReadonlyArray<string> | undefined
+      readonly schedule: Schedule.Schedule<unknown, any, never, any>
+    }
+  | { readonly _tag: "DeadLetter" | "Discard" | "Stop"; readonly tags: ReadonlyArray<string> | undefined }
+
+/**
+ * The settings of a consumer, with their defaults filled in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Settings {
+  readonly group: string
+  readonly concurrency: number
+  readonly batchSize: number
+  readonly prefetch: number
+  readonly startFrom: StartFrom
+  readonly handlerTimeout: Duration.Duration
+  readonly drainTimeout: Duration.Duration
+  readonly defectRetry: Schedule.Schedule<unknown, unknown>
+  readonly maxCrashes: number
+}
+
+/**
+ * How a consumer is declared.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<H> {
+  /** Consumers of one group share the topic's partitions; each group sees every message. Named as topics are. */
+  readonly group: string
+  /** Handles one message. What it returns is ignored. */
+  readonly handler: H
+  /** How many handlers run at once, never two of one key. Default 1. */
+  readonly concurrency?: number | undefined
+  /** The most messages that share a transaction, exactly-once. Default 100. */
+  readonly batchSize?: number | undefined
+  /** The most messages of a partition held in memory. Default 500. */
+  readonly prefetch?: number | undefined
+  /** Where a group that is new to the topic starts. Default `earliest`. */
+  readonly startFrom?: StartFrom | undefined
+  /** A handler that takes longer is interrupted and counts as failed. Default 5 minutes. */
+  readonly handlerTimeout?: Duration.Input | undefined
+  /** How long running handlers may go on when the consumer stops. Default 10 seconds. */
+  readonly drainTimeout?: Duration.Input | undefined
+  /**
+   * Repeats handlers that died, were interrupted from within, or timed out.
+   * What outlives it is dead-lettered. Default: exponential from 100
+   * milliseconds, 3 times.
+   */
+  readonly defectRetry?: Schedule.Schedule<unknown, unknown> | undefined
+  /**
+   * A message is dead-lettered without another attempt once its process has
+   * ended this often while it was the only one being handled. Default 3.
+   */
+  readonly maxCrashes?: number | undefined
+}
+
+/** @internal */
+export type ErrorOf<H> = H extends (...args: any) => Effect.Effect<any, infer E, any> ? E : never
+/** @internal */
+export type ServicesOf<H> = H extends (...args: any) => Effect.Effect<any, any, infer R> ? R : never
+/** @internal */
+export type Given<G extends Guarantee.Name, C> = Scope | (G extends "exactly-once" ? Channel.Of<Transaction, C> : never)
+type Tags<E> = Extract<E, { readonly _tag: string }>["_tag"]
+
+/**
+ * Declares a consumer.
+ *
+ * **Details**
+ *
+ * The handler is given the decoded payload and its envelope, a `Scope` that
+ * closes when it ends, and, on an exactly-once topic, the `Transaction` of its
+ * message. A payload that does not decode goes to the dead letters, with its
+ * bytes, and the handler never sees it.
+ *
+ * **Gotchas**
+ *
+ * An exactly-once handler runs in an open transaction: keep calls to other
+ * systems out of it, publish a message for them instead. Its forked fibers must
+ * end before it returns.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <
+  S extends Schema.Constraint,
+  G extends Guarantee.Name,
+  C,
+  H extends (payload: S["Type"], envelope: Envelope<S["Type"]>) => Effect.Effect<unknown, any, any>
+>(
+  topic: Topic.Topic<S, G, C>,
+  options: Options<H>
+): Consumer<
+  S["Type"],
+  ErrorOf<H>,
+  Guarantee.Required<G, C> | S["DecodingServices"] | Exclude<ServicesOf<H>, Given<G, C>>
+> =>
+  of({
+    topic,
+    handler: options.handler,
+    rules: [],
+    settings: {
+      group: options.group,
+      concurrency: options.concurrency ?? 1,
+      batchSize: options.batchSize ?? 100,
+      prefetch: options.prefetch ?? 500,
+      startFrom: options.startFrom ?? "earliest",
+      handlerTimeout: Duration.fromInputUnsafe(options.handlerTimeout ?? "5 minutes"),
+      drainTimeout: Duration.fromInputUnsafe(options.drainTimeout ?? "10 seconds"),
+      defectRetry:
+        options.defectRetry ?? Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 3 })),
+      maxCrashes: options.maxCrashes ?? 3
+    }
+  })
+
+const of = (fields: Pick<Consumer<any, any, any>, "topic" | "settings" | "handler" | "rules">): any =>
+  Object.assign(Object.create(Prototype), { [TypeId]: TypeId }, fields)
+
+const withRule = (self: Consumer<any, any, any>, rule: Rule): any => of({ ...self, rules: [...self.rules, rule] })
+
+const tagsOf = (tag: string | ReadonlyArray<string>): ReadonlyArray<string> => (typeof tag === "string" ? [tag] : tag)
+
+/**
+ * Repeats the handler by a schedule after every failure, or after those of the
+ * named tags; the schedule's input is the error.
+ *
+ * **Details**
+ *
+ * What outlives the schedule keeps its place in the error type, for a
+ * disposition to decide. Later messages of the same key wait; others go on. The
+ * first rule that names an error applies. Not for at-most-once topics, whose
+ * handlers start once: building the layer of such a consumer fails.
+ *
+ * @category dispositions
+ * @since 0.1.0
+ */
+export const retry: {
+  <E, R2 = never>(
+    schedule: Schedule.Schedule<unknown, NoInfer<E>, never, R2>
+  ): <A, R>(self: Consumer<A, E, R>) => Consumer<A, E, R | R2>
+  <E, const T extends Tags<E>, R2 = never>(
+    tag: T | ReadonlyArray<T>,
+    schedule: Schedule.Schedule<unknown, NoInfer<Extract<E, { readonly _tag: T }>>, never, R2>
+  ): <A, R>(self: Consumer<A, E, R>) => Consumer<A, E, R | R2>
+} = (...args: [any] | [any, any]) =>
+  ((self: Consumer<any, any, any>) =>
+    withRule(
+      self,
+      args.length === 1
+        ? { _tag: "Retry", tags: undefined, schedule: args[0] }
+        : { _tag: "Retry", tags: tagsOf(args[0]), schedule: args[1] }
+    )) as any
+
+interface ByTag {
+  <E, const T extends Tags<E>>(
+    tag: T | ReadonlyArray<T>
+  ): <A, R>(self: Consumer<A, E, R>) => Consumer<A, Exclude<E, { readonly _tag: T }>, R>
+}
+
+const byTag =
+  (_tag: "DeadLetter" | "Discard" | "Stop"): ByTag =>
+  (tag: string | ReadonlyArray<string>) =>
+    ((self: Consumer<any, any, any>) => withRule(self, { _tag, tags: tagsOf(tag) })) as any
+
+/**
+ * Sends failures of these tags to the dead letters, once their retries are over.
+ *
+ * @category dispositions
+ * @since 0.1.0
+ */
+export const deadLetter: ByTag = byTag("DeadLetter")
+
+/**
+ * Settles messages that fail with these tags as if they had been handled, once
+ * their retries are over.
+ *
+ * @category dispositions
+ * @since 0.1.0
+ */
+export const discard: ByTag = byTag("Discard")
+
+/**
+ * Stops the consumer, with the message unsettled, when it fails with these tags
+ * and its retries are over: for failures that every later message would share.
+ *
+ * @category dispositions
+ * @since 0.1.0
+ */
+export const stop: ByTag = byTag("Stop")
+
+/**
+ * Sends every failure that has not been decided to the dead letters.
+ *
+ * @category dispositions
+ * @since 0.1.0
+ */
+export const orDeadLetter = <A, E, R>(self: Consumer<A, E, R>): Consumer<A, never, R> =>
+  withRule(self, { _tag: "DeadLetter", tags: undefined })
+
+/**
+ * Runs the consumer for as long as the layer lives.
+ *
+ * **Details**
+ *
+ * Building the layer declares the topic, registers the group and joins it: what
+ * is wrong with the names, the transport or the composition fails the build.
+ * When the layer is released the consumer stops claiming, lets running handlers
+ * end within `drainTimeout`, and gives its partitions back.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: <A, R>(self: Consumer<A, never, R>) => Layer.Layer<never, ConsumeError, R> = engine.layer
+
+/**
+ * Runs the consumer until it is interrupted, or fails: with a transport error
+ * that repeating cannot mend, or because of a `stop`.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const run: <A, R>(self: Consumer<A, never, R>) => Effect.Effect<never, ConsumeError, R> = engine.run

@@ -1,0 +1,244 @@
+/**
+ * The delivery guarantees, as services that only composing layers provides.
+ *
+ * A topic names the guarantee that its messages need; publishing to it and
+ * consuming it require the service of that name. The services cannot be made in
+ * any other way than by the layers of this module: their shape holds a sealed
+ * field.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Acks from "./Acks.ts"
+import * as Channel from "./Channel.ts"
+import { Inbox } from "./Inbox.ts"
+import { Outbox } from "./Outbox.ts"
+import { Transport } from "./Transport.ts"
+import type { TransportError } from "./TransportError.ts"
+
+const seal: unique symbol = Symbol("~@surety/core/Guarantee/seal")
+
+/**
+ * The names of the guarantees.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Name = "at-most-once" | "at-least-once" | "exactly-once"
+
+/**
+ * What a guarantee is made of. Sealed: only the layers of this module make one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Delivery<G extends Name> {
+  readonly [seal]: G
+  readonly transport: Transport["Service"]
+  /** Publishing waits for these, and repeats until it has them. */
+  readonly confirmation: G extends "at-most-once" ? undefined : Confirmation
+  /** Handlers run in transactions of these. */
+  readonly unit: G extends "exactly-once" ? UnitOfWork : undefined
+}
+
+/**
+ * How publishing reaches its acknowledgement.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Confirmation {
+  readonly acks: Acks.Acks["Service"]
+  readonly retry: Schedule.Schedule<unknown, TransportError>
+}
+
+/**
+ * The parts of a transactional settlement.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnitOfWork {
+  readonly inbox: Inbox["Service"]
+  readonly outbox: Outbox["Service"]
+}
+
+/**
+ * Layers that do not fit together.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CompositionError extends Schema.TaggedError<CompositionError>("@surety/core/CompositionError")(
+  "CompositionError",
+  { guarantee: Schema.String, detail: Schema.String }
+) {
+  override get message(): string {
+    return `${this.guarantee} cannot be made of these layers: ${this.detail}`
+  }
+}
+
+/**
+ * A handler starts 0 or 1 times per message: progress is stored *before* it
+ * runs, and publishing is tried once.
+ *
+ * **Gotchas**
+ *
+ * What remains possible: loss, at every hop.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class AtMostOnce extends Context.Service<AtMostOnce, Delivery<"at-most-once">>()("@surety/core/AtMostOnce") {
+  /** Made of a transport alone. */
+  static readonly layer: Layer.Layer<AtMostOnce, never, Transport> = Layer.effect(
+    AtMostOnce,
+    Effect.map(Transport, (transport) => ({
+      [seal]: "at-most-once",
+      transport,
+      confirmation: undefined,
+      unit: undefined
+    }))
+  )
+}
+
+/**
+ * The schedule by which at-least-once publishing is repeated unless another one
+ * is given: exponential from 50 milliseconds to 5 seconds, jittered, for a
+ * minute.
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const defaultRetry: Schedule.Schedule<unknown, TransportError> = Schedule.min([
+  Schedule.exponential("50 millis"),
+  Schedule.spaced("5 seconds")
+]).pipe(Schedule.jittered, Schedule.upTo({ duration: "1 minute" }))
+
+const atLeastOnce = (retry: Schedule.Schedule<unknown, TransportError>) =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const acks = yield* Acks.Acks
+    return AtLeastOnce.of({
+      [seal]: "at-least-once",
+      transport,
+      confirmation: { acks, retry },
+      unit: undefined
+    })
+  })
+
+/**
+ * Once `publish` has succeeded, every group registered by then handles the
+ * message or finds it in its dead letters.
+ *
+ * **Gotchas**
+ *
+ * What remains possible: a handler may run twice for one message, and effects
+ * of a paused worker may follow its successor's (hand `envelope.epoch` to your
+ * stores as a fencing token).
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class AtLeastOnce extends Context.Service<AtLeastOnce, Delivery<"at-least-once">>()("@surety/core/AtLeastOnce") {
+  /** Made of a transport and its acknowledgements; publishing is repeated by {@link defaultRetry}. */
+  static readonly layer: Layer.Layer<AtLeastOnce, never, Transport | Acks.Acks> = Layer.effect(
+    AtLeastOnce,
+    Effect.suspend(() => atLeastOnce(defaultRetry))
+  )
+
+  /**
+   * The same, with a schedule of your own for repeating publishes. Every repeat
+   * carries the same message id; when the schedule ends, the error says whether
+   * the message was certainly not sent, or may have been.
+   */
+  static readonly layerWith = (options: {
+    readonly retry: Schedule.Schedule<unknown, TransportError>
+  }): Layer.Layer<AtLeastOnce, never, Transport | Acks.Acks> => Layer.effect(AtLeastOnce, atLeastOnce(options.retry))
+}
+
+/**
+ * The handler's SQL writes and its published messages commit exactly once per
+ * (group, topic, id).
+ *
+ * **Gotchas**
+ *
+ * What remains possible: a handler may *run* again after a rollback; effects
+ * outside the transaction are the user's.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-once">>()("@surety/core/ExactlyOnce") {
+  /**
+   * Made of at-least-once delivery, an inbox and an outbox. Refused with a
+   * `CompositionError` where they do not share a store, so that no transaction
+   * could hold them all.
+   */
+  static readonly layer: Layer.Layer<ExactlyOnce, CompositionError, AtLeastOnce | Inbox | Outbox> = Layer.effect(
+    ExactlyOnce,
+    Effect.gen(function* () {
+      const { confirmation, transport } = yield* AtLeastOnce
+      const inbox = yield* Inbox
+      const outbox = yield* Outbox
+      if (inbox.store !== outbox.store) {
+        return yield* new CompositionError({
+          guarantee: "exactly-once",
+          detail: "the inbox and the outbox are in different stores; build both over the same client and schema"
+        })
+      }
+      if (transport.store !== inbox.store) {
+        return yield* new CompositionError({
+          guarantee: "exactly-once",
+          detail: `the ${transport.characteristics.name} transport and the inbox are in different stores; build both over the same client and schema`
+        })
+      }
+      return ExactlyOnce.of({ [seal]: "exactly-once", transport, confirmation, unit: { inbox, outbox } })
+    })
+  )
+}
+
+/**
+ * The service of each guarantee.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Services {
+  readonly "at-most-once": AtMostOnce
+  readonly "at-least-once": AtLeastOnce
+  readonly "exactly-once": ExactlyOnce
+}
+
+/**
+ * What publishing to, or consuming, a topic of guarantee `G` on channel `C`
+ * requires.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Required<G extends Name, C> = Channel.Of<Services[G], C>
+
+const keys = {
+  "at-most-once": AtMostOnce,
+  "at-least-once": AtLeastOnce,
+  "exactly-once": ExactlyOnce
+} as const
+
+/**
+ * The guarantee service that a topic requires.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const required = <G extends Name, C>(topic: {
+  readonly guarantee: G
+  readonly channel: Channel.ChannelClass<C>
+}): Effect.Effect<Delivery<Name>, never, Required<G, C>> =>
+  Effect.service(
+    Channel.key(keys[topic.guarantee] as unknown as Context.Key<Services[G], Delivery<Name>>, topic.channel)
+  ) as Effect.Effect<Delivery<Name>, never, Required<G, C>>

@@ -1,0 +1,47 @@
+/**
+ * The common compositions, in one line each.
+ *
+ * @since 0.1.0
+ */
+import * as Layer from "effect/Layer"
+import type * as Acks from "./Acks.ts"
+import * as DeadLetters from "./DeadLetters.ts"
+import { AtLeastOnce, AtMostOnce, type CompositionError, ExactlyOnce } from "./Guarantee.ts"
+import * as Inbox from "./Inbox.ts"
+import * as Outbox from "./Outbox.ts"
+import * as Transport from "./Transport.ts"
+
+/**
+ * The three guarantees over any backend that has all the parts.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<
+  AtMostOnce | AtLeastOnce | ExactlyOnce,
+  CompositionError,
+  Transport.Transport | Acks.Acks | Inbox.Inbox | Outbox.Outbox
+> = Layer.mergeAll(AtMostOnce.layer, ExactlyOnce.layer).pipe(Layer.provideMerge(AtLeastOnce.layer))
+
+/**
+ * All guarantees in this process's memory, for tests and for what may be lost
+ * with the process.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory: Layer.Layer<
+  | AtMostOnce
+  | AtLeastOnce
+  | ExactlyOnce
+  | Transport.Transport
+  | Acks.Acks
+  | Inbox.Inbox
+  | Outbox.Outbox
+  | DeadLetters.DeadLetters,
+  CompositionError
+> = layer.pipe(
+  Layer.provideMerge(
+    Layer.mergeAll(Transport.layerMemory, Inbox.layerMemory, Outbox.layerMemory, DeadLetters.layerMemory)
+  )
+)

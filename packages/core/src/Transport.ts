@@ -1,0 +1,216 @@
+/**
+ * Transports: encoded records on a partitioned log with consumer groups.
+ *
+ * The same model in memory, in PostgreSQL and in Kafka, so that one consumer
+ * engine and one conformance suite serve all. Programs do not call a transport:
+ * they publish through `Producer` and consume through `Consumer`. This is the
+ * seam that a backend implements.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Acks from "./Acks.ts"
+import type { DeadLetter } from "./DeadLetters.ts"
+import type { EncodedRecord, StoredRecord } from "./Envelope.ts"
+import * as internal from "./internal/memory/transport.ts"
+import * as MemoryStore from "./MemoryStore.ts"
+import type { TransportError } from "./TransportError.ts"
+
+/**
+ * What a transport needs to know of a topic.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TopicDeclaration {
+  readonly name: string
+  /** Fixed once the topic exists. */
+  readonly partitions: number
+}
+
+/**
+ * Where a group that did not exist before starts to read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StartFrom = "earliest" | "latest"
+
+/**
+ * A consumer group's subscription to one topic.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubscribeOptions {
+  readonly topic: TopicDeclaration
+  readonly group: string
+  readonly startFrom: StartFrom
+}
+
+/**
+ * How many times a record was claimed singly, and how many of those claims
+ * ended in a failure that was recorded. A claim with neither a failure nor a
+ * settlement is one during which its process died.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attempts {
+  readonly claims: number
+  readonly failures: number
+}
+
+/**
+ * A record that a member has claimed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ClaimedRecord extends StoredRecord {
+  /** The counts of an earlier holder, where it left some. */
+  readonly attempts: Attempts | undefined
+}
+
+/**
+ * One partition, held under a lease by one member of a group.
+ *
+ * **Details**
+ *
+ * Every operation that changes something carries the lease's epoch and fails
+ * with `Fenced` once a later epoch exists. Where the transport and the inbox
+ * share a store, `settle`, `fence` and `deadLetter` join the transaction of the
+ * calling fiber.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Assignment {
+  readonly partition: number
+  readonly epoch: number
+  /** The last settled offset when the lease began. */
+  readonly settled: number
+  /**
+   * The last offset that an earlier holder had claimed without settling it, or
+   * the settled one. Records up to it may have killed their process.
+   */
+  readonly suspectUntil: number
+  /**
+   * Completes when the partition is to be given back: finish what is in flight
+   * and call `release`. Fails once the lease is lost: stop at once.
+   */
+  readonly revoked: Effect.Effect<void, TransportError>
+  /**
+   * Waits for records after the last claimed ones, and claims up to `max` of
+   * them: that they are claimed is stored before they are returned.
+   */
+  readonly claim: (max: number) => Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError>
+  /** Stores that everything up to `offset` is settled. */
+  readonly settle: (offset: number) => Effect.Effect<void, TransportError>
+  /** Checks the epoch, in a way that holds until the surrounding transaction ends. */
+  readonly fence: Effect.Effect<void, TransportError>
+  /** Counts a claim of one record, before its handler runs, and returns the counts with it. */
+  readonly beginAttempt: (offset: number) => Effect.Effect<Attempts, TransportError>
+  /** Records how a counted claim ended: `failed`, or `released` when it was interrupted by a shutdown and does not count. */
+  readonly endAttempt: (offset: number, outcome: "failed" | "released") => Effect.Effect<void, TransportError>
+  /** Stores dead letters; the same one twice is stored once. */
+  readonly deadLetter: (letters: ReadonlyArray<DeadLetter>) => Effect.Effect<void, TransportError>
+  /** Gives the partition back at once, so that its next holder need not wait for the lease to expire. */
+  readonly release: Effect.Effect<void>
+}
+
+/**
+ * A member of a group: partitions come and go.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Subscription {
+  /** Waits for the next partition that this member is to serve. */
+  readonly next: Effect.Effect<Assignment, TransportError>
+}
+
+/**
+ * How far a group has come on one partition.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Progress {
+  readonly partition: number
+  /** The last settled offset; 0 when there is none. */
+  readonly settled: number
+  /** Records that can be read but are not settled. */
+  readonly lag: number
+}
+
+/**
+ * What a transport is, as a value: the conformance suite reads it, and the
+ * documentation is generated from it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Characteristics {
+  readonly name: string
+  readonly durable: string
+  readonly order: string
+  readonly crossProcess: boolean
+  readonly transactional: boolean
+  /** What may be observed although no promise is broken. */
+  readonly anomalies: ReadonlyArray<string>
+}
+
+/**
+ * Moves encoded records.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Transport extends Context.Service<
+  Transport,
+  {
+    readonly characteristics: Characteristics
+    /** The largest record, in bytes of id, key, headers and payload together. */
+    readonly maxRecordBytes: number
+    /** Identifies the store: an inbox or outbox of the same store shares its transactions. */
+    readonly store: object
+    /** Makes the topic exist. Idempotent. */
+    readonly declare: (topic: TopicDeclaration) => Effect.Effect<void, TransportError>
+    /**
+     * Stores records, all or none, in their order, and returns once they are as
+     * durable as the transport promises. In a transaction of the same store the
+     * records are part of it: stored if and only if it commits.
+     */
+    readonly publish: (
+      topic: TopicDeclaration,
+      records: ReadonlyArray<EncodedRecord>
+    ) => Effect.Effect<void, TransportError>
+    /** Whether the calling fiber is inside a transaction that `publish` would join. */
+    readonly inTransaction: Effect.Effect<boolean>
+    /** Registers the group, joins it, and leaves it when the scope closes. */
+    readonly subscribe: (options: SubscribeOptions) => Effect.Effect<Subscription, TransportError, Scope.Scope>
+    /** How far a group has come. Fails with `InvalidState` for one that is not registered. */
+    readonly progress: (topic: string, group: string) => Effect.Effect<ReadonlyArray<Progress>, TransportError>
+  }
+>()("@surety/core/Transport") {}
+
+/**
+ * A transport in this process's memory: for tests, and for what may be lost
+ * when the process ends. Acknowledges what it stored.
+ *
+ * **Gotchas**
+ *
+ * Nothing survives the process. Time is Effect's `Clock`, so leases and
+ * schedules run under `TestClock`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory: Layer.Layer<Transport | Acks.Acks> = Layer.mergeAll(
+  Layer.effect(Transport, internal.make),
+  Acks.layer({ level: "all" })
+).pipe(Layer.provide(MemoryStore.layer))

@@ -1,0 +1,23 @@
+/**
+ * @since 0.1.0
+ */
+export * as Acks from "./Acks.ts"
+export * as Channel from "./Channel.ts"
+export * as Codec from "./Codec.ts"
+export { ConsumeError } from "./ConsumeError.ts"
+export * as Consumer from "./Consumer.ts"
+export * as DeadLetters from "./DeadLetters.ts"
+export * as Envelope from "./Envelope.ts"
+export { AtLeastOnce, AtMostOnce, ExactlyOnce } from "./Guarantee.ts"
+export * as Guarantee from "./Guarantee.ts"
+export * as Inbox from "./Inbox.ts"
+export * as MemoryStore from "./MemoryStore.ts"
+export * as MessageId from "./MessageId.ts"
+export * as Outbox from "./Outbox.ts"
+export * as Producer from "./Producer.ts"
+export { PublishError } from "./PublishError.ts"
+export * as Surety from "./Surety.ts"
+export * as Topic from "./Topic.ts"
+export { Transaction } from "./Transaction.ts"
+export * as Transport from "./Transport.ts"
+export { TransportError } from "./TransportError.ts"

@@ -1,0 +1,63 @@
+/** What the fibers of one running consumer share. */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Semaphore from "effect/Semaphore"
+import type { Consumer } from "../../Consumer.ts"
+import type { Delivery, Name } from "../../Guarantee.ts"
+import type { TransportError } from "../../TransportError.ts"
+
+export interface Context {
+  readonly consumer: Consumer<any, never, any>
+  readonly delivery: Delivery<Name>
+  /** One permit for each handler that may run. */
+  readonly permits: Semaphore.Semaphore
+  readonly batch: BatchSize
+}
+
+/** A handler failed with an error for which the consumer is to stop. */
+export class StopSignal {
+  readonly _tag = "StopSignal"
+  readonly id: string
+  readonly cause: unknown
+  constructor(id: string, cause: unknown) {
+    this.id = id
+    this.cause = cause
+  }
+}
+
+/** Why a partition is no longer served. */
+export type End = TransportError | StopSignal
+
+/** How failures of the store, which are nobody's attempts, are repeated: for ever, from 50 milliseconds to 5 seconds. */
+export const infrastructureRetry: Schedule.Schedule<unknown> = Schedule.min([
+  Schedule.exponential("50 millis"),
+  Schedule.spaced("5 seconds")
+]).pipe(Schedule.jittered)
+
+/** Repeats a store operation until it succeeds, or fails in a way that repeating cannot mend. */
+export const persist = <A, R>(effect: Effect.Effect<A, TransportError, R>): Effect.Effect<A, TransportError, R> =>
+  Effect.retry(effect, { schedule: infrastructureRetry, while: (error) => error.isRetryable })
+
+/**
+ * How many messages share a transaction: more while transactions are short,
+ * fewer while they are long, so that slow handlers neither hold a transaction
+ * open for long nor lose much work to a rollback.
+ */
+export class BatchSize {
+  #size: number
+  readonly #max: number
+
+  constructor(max: number) {
+    this.#max = max
+    this.#size = Math.min(16, max)
+  }
+
+  get current(): number {
+    return this.#size
+  }
+
+  took(millis: number): void {
+    if (millis < 100) this.#size = Math.min(this.#size * 2, this.#max)
+    else if (millis > 400) this.#size = Math.max(1, Math.floor(this.#size / 2))
+  }
+}

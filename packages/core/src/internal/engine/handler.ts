@@ -1,0 +1,63 @@
+/** One attempt of one message. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Envelope } from "../../Envelope.ts"
+import { decodePayload } from "../codec.ts"
+import type { Context } from "./context.ts"
+import type { Item } from "./keyedQueue.ts"
+
+/** A payload that does not decode: dead-lettered without an attempt. */
+export class DecodeFailed extends Error {
+  readonly _tag = "DecodeFailed"
+  constructor(cause: unknown) {
+    super("the payload does not decode with the topic's codec and schema", { cause })
+  }
+}
+
+/** A handler that took longer than its consumer allows. */
+export class HandlerTimeout extends Error {
+  readonly _tag = "HandlerTimeout"
+  constructor(timeout: Duration.Duration) {
+    super(`the handler took longer than its handlerTimeout of ${Duration.format(timeout)}`)
+  }
+}
+
+/** A message whose process ended again and again while it was handled. */
+export class Crashed extends Error {
+  readonly _tag = "Crashed"
+  constructor(crashes: number) {
+    super(`the process ended ${crashes} times while this message was being handled`)
+  }
+}
+
+export const decode = ({ consumer }: Context, item: Item): Effect.Effect<unknown, DecodeFailed, any> =>
+  Effect.mapError(decodePayload(consumer.topic.schema, item.record.payload), (cause) => new DecodeFailed(cause))
+
+export const runHandler = (
+  { consumer }: Context,
+  item: Item,
+  payload: unknown,
+  epoch: number
+): Effect.Effect<unknown, unknown, any> => {
+  const { record } = item
+  const envelope: Envelope<unknown> = {
+    topic: consumer.topic.name,
+    group: consumer.settings.group,
+    id: record.id,
+    key: record.key,
+    headers: record.headers,
+    time: record.time,
+    partition: record.partition,
+    offset: record.offset,
+    attempt: item.attempt,
+    epoch,
+    payload
+  }
+  return Effect.suspend(() => consumer.handler(payload, envelope)).pipe(
+    Effect.timeoutOrElse({
+      duration: consumer.settings.handlerTimeout,
+      orElse: () => Effect.die(new HandlerTimeout(consumer.settings.handlerTimeout))
+    }),
+    Effect.scoped
+  )
+}

@@ -1,0 +1,153 @@
+/**
+ * The claimed records of a partition, waiting for their handlers: records of
+ * one key are taken one batch at a time and in order (invariant 11); a key that
+ * waits for a retry holds no other key back (invariant 20).
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { ClaimedRecord } from "../../Transport.ts"
+import { Signal } from "../signal.ts"
+import type { RetryState } from "./failures.ts"
+
+/** A claimed record and what has become of it so far. */
+export interface Item {
+  readonly record: ClaimedRecord
+  /** May have killed its process: handled while nothing else of the partition is. */
+  readonly suspect: boolean
+  /** Whether its claims are counted one by one, in the store. */
+  counted: boolean
+  /** The number of the current attempt, from 1. */
+  attempt: number
+  failures: number
+  notBefore: number
+  retries: RetryState | undefined
+}
+
+interface Lane {
+  readonly items: Array<Item>
+  busy: boolean
+}
+
+/** Records without a key have no order among each other: each is a lane of its own. */
+const laneKey = ({ record }: Item): string | number => record.key ?? record.offset
+
+export class KeyedQueue {
+  readonly #lanes = new Map<string | number, Lane>()
+  readonly #ready = new Set<Lane>()
+  readonly signal = new Signal()
+  #size = 0
+  #inFlight = 0
+  #exclusive = false
+  #closed = false
+
+  /** Records held, in flight included. */
+  get size(): number {
+    return this.#size
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  offer(items: Iterable<Item>): void {
+    for (const item of items) {
+      const key = laneKey(item)
+      let lane = this.#lanes.get(key)
+      if (lane === undefined) {
+        lane = { items: [], busy: false }
+        this.#lanes.set(key, lane)
+      }
+      lane.items.push(item)
+      if (!lane.busy) this.#ready.add(lane)
+      this.#size++
+    }
+    this.signal.notify()
+  }
+
+  /** No more records are taken; what is in flight goes on. */
+  close(): void {
+    this.#closed = true
+    this.signal.notify()
+  }
+
+  /** Waits for up to `max` records, whose keys are then in flight until `done`. Undefined once closed. */
+  take(max: number): Effect.Effect<ReadonlyArray<Item> | undefined> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (this.#closed) return Effect.undefined
+      const seen = this.signal.version
+      const { items, nextAt } = this.#select(max, now)
+      if (items.length > 0) return Effect.succeed(items)
+      const wait =
+        nextAt === Infinity
+          ? this.signal.changed(seen)
+          : Effect.raceFirst(this.signal.changed(seen), Effect.sleep(nextAt - now))
+      return Effect.andThen(
+        wait,
+        Effect.suspend(() => this.take(max))
+      )
+    })
+  }
+
+  #select(max: number, now: number): { readonly items: Array<Item>; readonly nextAt: number } {
+    const items: Array<Item> = []
+    let nextAt = Infinity
+    if (this.#exclusive) return { items, nextAt }
+    for (const lane of this.#ready) {
+      const first = lane.items[0]!
+      if (first.notBefore > now) {
+        nextAt = Math.min(nextAt, first.notBefore)
+        continue
+      }
+      if (first.suspect) {
+        if (items.length > 0) break
+        if (this.#inFlight > 0) return { items, nextAt }
+        this.#exclusive = true
+        items.push(first)
+        this.#begin(lane, 1)
+        break
+      }
+      let count = 0
+      while (count < lane.items.length && items.length < max) {
+        const item = lane.items[count]!
+        // What is counted is handled alone; a suspect waits until it can be.
+        if (item.suspect || (item.counted && items.length > 0)) break
+        items.push(item)
+        count++
+        if (item.counted) break
+      }
+      if (count > 0) this.#begin(lane, count)
+      if (items.length >= max || items.some((item) => item.counted)) break
+    }
+    return { items, nextAt }
+  }
+
+  #begin(lane: Lane, count: number): void {
+    this.#ready.delete(lane)
+    lane.busy = true
+    lane.items.splice(0, count)
+    this.#inFlight += count
+  }
+
+  /** Frees the keys of a batch; `deferred` are taken again, before later records of their keys. */
+  done(batch: ReadonlyArray<Item>, deferred: ReadonlyArray<Item>): void {
+    this.#exclusive = false
+    this.#inFlight -= batch.length
+    this.#size -= batch.length - deferred.length
+    const keys = new Set(batch.map(laneKey))
+    const back = new Map<string | number, Array<Item>>()
+    for (const item of deferred) {
+      const key = laneKey(item)
+      const items = back.get(key)
+      if (items === undefined) back.set(key, [item])
+      else items.push(item)
+    }
+    for (const key of keys) {
+      const lane = this.#lanes.get(key)!
+      lane.busy = false
+      lane.items.unshift(...(back.get(key) ?? []))
+      if (lane.items.length === 0) this.#lanes.delete(key)
+      else this.#ready.add(lane)
+    }
+    this.signal.notify()
+  }
+}

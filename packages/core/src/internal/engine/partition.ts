@@ -1,0 +1,107 @@
+/** Serves one partition for as long as its lease lasts. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type { Assignment, ClaimedRecord } from "../../Transport.ts"
+import { Signal } from "../signal.ts"
+import { type Context, type End, persist } from "./context.ts"
+import { handleDirect } from "./direct.ts"
+import { type Item, KeyedQueue } from "./keyedQueue.ts"
+import { Progress } from "./progress.ts"
+import type { Served } from "./settle.ts"
+import { handleTransactional } from "./transactional.ts"
+
+/** Completes when the partition was given back; `draining` asks for that. */
+export const servePartition = (
+  context: Context,
+  assignment: Assignment,
+  draining: Effect.Effect<void>
+): Effect.Effect<void, End, any> =>
+  Effect.gen(function* () {
+    const { consumer, delivery, permits } = context
+    const { settings, topic } = consumer
+    const progress = new Progress(assignment.settled)
+    const queue = new KeyedQueue()
+    const served: Served = { context, assignment, progress }
+    const settled = new Signal()
+    const atMostOnce = topic.guarantee === "at-most-once"
+    const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
+
+    const fetch = Effect.gen(function* () {
+      while (true) {
+        const seen = queue.signal.version
+        const room = settings.prefetch - queue.size
+        // Backpressure: claims again when half of the buffer is free.
+        if (room * 2 < settings.prefetch) {
+          yield* queue.signal.changed(seen)
+          continue
+        }
+        const records = yield* persist(assignment.claim(room))
+        const last = records[records.length - 1]!.offset
+        if (atMostOnce) {
+          // Invariant 3: progress is stored before any of the handlers starts.
+          yield* persist(assignment.settle(last))
+          progress.stored = last
+        }
+        for (const { offset } of records) progress.claim(offset)
+        queue.offer(records.map((record) => makeItem(record, assignment)))
+      }
+    })
+
+    const work = Effect.gen(function* () {
+      while (true) {
+        const batch = yield* queue.take(delivery.unit === undefined ? 1 : context.batch.current)
+        if (batch === undefined) return
+        const deferred = yield* permits.withPermit(handle(served, batch))
+        queue.done(batch, deferred)
+        settled.notify()
+      }
+    })
+
+    /** Stores how far the settled records reach, as often as the store keeps up with. */
+    const store = Effect.suspend(() => {
+      const { reached } = progress
+      if (reached <= progress.stored) return Effect.void
+      return Effect.map(persist(assignment.settle(reached)), () => {
+        progress.stored = Math.max(progress.stored, reached)
+      })
+    })
+    const storeAlways = Effect.suspend(() => {
+      const seen = settled.version
+      return Effect.andThen(store, settled.changed(seen))
+    }).pipe(Effect.forever)
+
+    const failed = Deferred.makeUnsafe<never, End>()
+    const start = <A>(effect: Effect.Effect<A, End, any>) =>
+      Effect.forkScoped(Effect.tapCause(effect, (cause) => Deferred.failCause(failed, cause)))
+
+    const fetching = yield* start(fetch)
+    const workers = yield* Effect.forEach(Array.from({ length: settings.concurrency }), () => start(work))
+    const storing = yield* start(storeAlways)
+    yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))
+
+    // Invariant 21: nothing new is claimed; what runs may end; what has ended is stored.
+    yield* Fiber.interrupt(fetching)
+    queue.close()
+    yield* Effect.raceFirst(
+      Deferred.await(failed),
+      Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout)
+    )
+    yield* Fiber.interruptAll(workers)
+    yield* Fiber.interrupt(storing)
+    yield* store
+  }).pipe(Effect.scoped, Effect.ensuring(assignment.release))
+
+const makeItem = (record: ClaimedRecord, assignment: Assignment): Item => {
+  const { attempts, offset } = record
+  const suspect = offset <= assignment.suspectUntil
+  return {
+    record,
+    suspect: suspect || attempts !== undefined,
+    counted: suspect || attempts !== undefined,
+    attempt: 1,
+    failures: attempts?.failures ?? 0,
+    notBefore: 0,
+    retries: undefined
+  }
+}

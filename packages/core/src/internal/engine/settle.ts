@@ -1,0 +1,100 @@
+/** What the ways to settle a message have in common: attempts, decisions, dead letters. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { DeadLetter, Failure } from "../../DeadLetters.ts"
+import type { Assignment } from "../../Transport.ts"
+import type { TransportError } from "../../TransportError.ts"
+import { type Context, type End, persist, StopSignal } from "./context.ts"
+import { decide, failureOf } from "./failures.ts"
+import { Crashed } from "./handler.ts"
+import type { Item } from "./keyedQueue.ts"
+import type { Progress } from "./progress.ts"
+
+/** A partition being served. */
+export interface Served {
+  readonly context: Context
+  readonly assignment: Assignment
+  readonly progress: Progress
+}
+
+/** How an item ended, apart from being handled. */
+export type Ending = { readonly _tag: "DeadLetter"; readonly failure: Failure } | { readonly _tag: "Discard" }
+
+/**
+ * Invariant 13: an attempt of a message that failed before, or may have killed
+ * its process, is counted in the store before its handler runs. Returns the
+ * crash that ends it instead, when it has had enough of them.
+ */
+export const beginAttempt = ({ assignment, context }: Served, item: Item): Effect.Effect<Ending | undefined, TransportError> => {
+  if (!item.counted) return Effect.undefined
+  return Effect.map(persist(assignment.beginAttempt(item.record.offset)), ({ claims, failures }) => {
+    item.attempt = claims + (item.suspect ? 1 : 0)
+    item.failures = failures
+    const crashes = claims - 1 - failures
+    if (crashes < context.consumer.settings.maxCrashes) return undefined
+    item.attempt--
+    return { _tag: "DeadLetter", failure: failureOf(Cause.die(new Crashed(crashes))) } as const
+  })
+}
+
+/** Invariant 13: a shutdown that interrupts a counted attempt takes the count back. */
+export const releasedOnInterrupt =
+  ({ assignment }: Served, item: Item) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    item.counted
+      ? Effect.onInterrupt(effect, () => Effect.ignore(assignment.endAttempt(item.record.offset, "released")))
+      : effect
+
+/**
+ * A failed attempt: counted, then decided. Returns how the message ends, or
+ * undefined when it is to be tried again, at `item.notBefore`.
+ */
+export const failed = Effect.fnUntraced(function* (
+  { assignment, context }: Served,
+  item: Item,
+  cause: Cause.Cause<unknown>
+): Effect.fn.Return<Ending | undefined, End, any> {
+  const { consumer } = context
+  item.failures++
+  const decision = yield* decide(consumer.rules, consumer.settings, item, cause)
+  switch (decision._tag) {
+    case "Retry": {
+      yield* persist(assignment.endAttempt(item.record.offset, "failed"))
+      item.counted = true
+      item.attempt++
+      item.notBefore = (yield* Clock.currentTimeMillis) + decision.delay
+      return undefined
+    }
+    case "Stop":
+      return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
+    default:
+      return decision
+  }
+})
+
+export const deadLetterOf = ({ context }: Served, item: Item, failure: Failure): Effect.Effect<DeadLetter> =>
+  Effect.map(Clock.currentTimeMillis, (time) => {
+    const { attempts: _, ...record } = item.record
+    return {
+      topic: context.consumer.topic.name,
+      group: context.consumer.settings.group,
+      record,
+      failure,
+      attempts: failure.tag === "DecodeFailed" ? 0 : item.attempt,
+      time
+    }
+  })
+
+/** Ids and tags only: messages of errors may quote the payload. */
+export const logEnding = ({ context }: Served, item: Item, ending: Ending): Effect.Effect<void> =>
+  ending._tag === "Discard"
+    ? Effect.void
+    : Effect.logWarning(`dead-lettered a message: ${ending.failure.tag}`).pipe(
+        Effect.annotateLogs({
+          topic: context.consumer.topic.name,
+          group: context.consumer.settings.group,
+          id: item.record.id,
+          attempts: item.attempt
+        })
+      )

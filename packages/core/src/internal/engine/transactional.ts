@@ -1,0 +1,216 @@
+/**
+ * Settling in the handlers' own transaction (exactly-once): the inbox rows, the
+ * handlers' writes, what they published and the progress commit together
+ * (invariants 5, 7 and 8).
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
+import * as Channel from "../../Channel.ts"
+import type { DeadLetter } from "../../DeadLetters.ts"
+import type { UnitOfWork } from "../../Guarantee.ts"
+import type { Holder } from "../../Inbox.ts"
+import { Transaction } from "../../Transaction.ts"
+import { TransportError } from "../../TransportError.ts"
+import { CurrentUnit, makeUnit, type Unit } from "../unit.ts"
+import { type End, infrastructureRetry } from "./context.ts"
+import { failureOf } from "./failures.ts"
+import { type DecodeFailed, decode, runHandler } from "./handler.ts"
+import type { Item } from "./keyedQueue.ts"
+import { beginAttempt, deadLetterOf, type Ending, failed, logEnding, releasedOnInterrupt, type Served } from "./settle.ts"
+
+/** What the transaction is to do with a message. */
+interface Plan {
+  readonly item: Item
+  readonly ending: Ending | undefined
+}
+
+/** The attempt of one message failed, and took the transaction with it. */
+class AttemptFailed extends Data.TaggedError("AttemptFailed")<{ readonly cause: Cause.Cause<unknown> }> {}
+
+/** How a transaction that did not commit is to be taken. */
+type Verdict =
+  | { readonly _tag: "Infrastructure" }
+  | { readonly _tag: "End"; readonly error: TransportError }
+  | { readonly _tag: "Attempt"; readonly cause: Cause.Cause<unknown> }
+
+export const handleTransactional =
+  (unit: UnitOfWork) =>
+  (served: Served, batch: ReadonlyArray<Item>): Effect.Effect<ReadonlyArray<Item>, End, any> => {
+    const deferred: Array<Item> = []
+    const blocked = new Set<string>()
+
+    /** Messages behind one of their key that waits for a retry wait with it (invariant 11). */
+    const unblocked = (items: ReadonlyArray<Item>): ReadonlyArray<Item> =>
+      blocked.size === 0
+        ? items
+        : items.filter((item) => {
+            const free = item.record.key === undefined || !blocked.has(item.record.key)
+            if (!free) deferred.push(item)
+            return free
+          })
+
+    /**
+     * One transaction for all; when it fails, the halves, so that a poison
+     * message ends up alone in few steps and the innocent ones commit.
+     */
+    const run = (all: ReadonlyArray<Item>): Effect.Effect<void, End, any> =>
+      Effect.suspend(() => {
+        const items = unblocked(all)
+        if (items.length === 0) return Effect.void
+        if (items.length === 1) return runOne(items[0]!)
+        return Effect.flatMap(transact(items.map((item) => ({ item, ending: undefined }))), (failure) => {
+          if (failure === undefined) return Effect.void
+          const middle = items.length >> 1
+          return Effect.andThen(run(items.slice(0, middle)), run(items.slice(middle)))
+        })
+      })
+
+    const runOne = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<void, End, any> {
+      let ending = yield* beginAttempt(served, item)
+      if (ending === undefined) {
+        const failure = yield* transact([{ item, ending }]).pipe(releasedOnInterrupt(served, item))
+        if (failure === undefined) return
+        ending = yield* failed(served, item, failure)
+      }
+      if (ending === undefined) {
+        deferred.push(item)
+        if (item.record.key !== undefined) blocked.add(item.record.key)
+        return
+      }
+      const failure = yield* transact([{ item, ending }])
+      if (failure !== undefined) return yield* Effect.failCause(failure as Cause.Cause<never>)
+    })
+
+    /**
+     * Runs the transaction until it commits, or fails by the doing of a message:
+     * then with the cause. Failures of the store are repeated and count as
+     * nobody's attempt.
+     */
+    const transact = (plans: ReadonlyArray<Plan>): Effect.Effect<Cause.Cause<unknown> | undefined, End, any> =>
+      Effect.gen(function* () {
+        const backoff = yield* Schedule.toStepWithSleep(infrastructureRetry)
+        while (true) {
+          const start = yield* Clock.currentTimeMillis
+          const exit = yield* Effect.exit(attempt(plans))
+          if (Exit.isSuccess(exit)) {
+            served.context.batch.took((yield* Clock.currentTimeMillis) - start)
+            served.progress.stored = Math.max(served.progress.stored, exit.value)
+            for (const { item, ending } of plans) {
+              served.progress.settle(item.record.offset)
+              if (ending !== undefined) yield* logEnding(served, item, ending)
+            }
+            return undefined
+          }
+          const verdict = judge(exit.cause)
+          if (verdict._tag === "Attempt") return verdict.cause
+          if (verdict._tag === "End") return yield* Effect.fail(verdict.error)
+          yield* Effect.logDebug("the store failed in the middle of a transaction; repeating it", exit.cause)
+          yield* Effect.ignore(backoff(undefined))
+        }
+      })
+
+    const judge = (cause: Cause.Cause<unknown>): Verdict => {
+      for (const reason of reasonsWithin(cause)) {
+        const error = Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
+        if (error instanceof TransportError) {
+          if (error.isRetryable) return { _tag: "Infrastructure" }
+          const { _tag } = error.reason
+          if (_tag === "Fenced" || _tag === "InvalidState" || _tag === "Unauthorized") return { _tag: "End", error }
+        } else if (unit.inbox.isInfrastructure(error)) {
+          return { _tag: "Infrastructure" }
+        }
+      }
+      const failure = Cause.findErrorOption(cause)
+      return {
+        _tag: "Attempt",
+        cause: failure._tag === "Some" && failure.value instanceof AttemptFailed ? failure.value.cause : cause
+      }
+    }
+
+    /** Returns the progress that was stored. */
+    const attempt = (plans: ReadonlyArray<Plan>): Effect.Effect<number, unknown, any> => {
+      const { assignment, context, progress } = served
+      const work = makeUnit(unit.outbox)
+      const holder: Holder = {
+        topic: context.consumer.topic.name,
+        group: context.consumer.settings.group,
+        partition: assignment.partition,
+        epoch: assignment.epoch
+      }
+      const body = Effect.gen(function* () {
+        const decoded: Array<Exit.Exit<unknown, DecodeFailed> | undefined> = []
+        const entries: Array<{ readonly id: string; readonly outcome: "handled" | "discarded" | "dead" }> = []
+        for (const { item, ending } of plans) {
+          const payload = ending === undefined ? yield* Effect.exit(decode(context, item)) : undefined
+          decoded.push(payload)
+          const dead = ending?._tag === "DeadLetter" || (payload !== undefined && Exit.isFailure(payload))
+          entries.push({ id: item.record.id, outcome: dead ? "dead" : ending === undefined ? "handled" : "discarded" })
+        }
+        // Invariants 5 and 6: whatever becomes of a message, its inbox row says first that it is settled by this transaction.
+        const fresh = yield* unit.inbox.admit(holder, entries)
+        const letters: Array<DeadLetter> = []
+        for (let i = 0; i < plans.length; i++) {
+          if (!fresh[i]) continue
+          const { item, ending } = plans[i]!
+          const payload = decoded[i]
+          if (payload !== undefined && Exit.isSuccess(payload)) {
+            // One handler at a time: a savepoint that one rolls back must not take another's writes.
+            yield* handle(work, item, payload.value)
+          } else if (payload !== undefined) {
+            letters.push(yield* deadLetterOf(served, item, failureOf(payload.cause)))
+          } else if (ending?._tag === "DeadLetter") {
+            letters.push(yield* deadLetterOf(served, item, ending.failure))
+          }
+        }
+        work.ended = true
+        if (letters.length > 0) yield* unit.inbox.deadLetter(letters)
+        if (work.outgoing.length > 0) yield* unit.outbox.write(work.outgoing)
+        // Invariant 10: the epoch is checked by the last statement of the transaction.
+        const reached = progress.reachedWith(new Set(plans.map(({ item }) => item.record.offset)))
+        yield* reached > progress.stored ? assignment.settle(reached) : assignment.fence
+        return Math.max(reached, progress.stored)
+      })
+      return unit.inbox.transaction(holder, body).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            work.ended = true
+          })
+        ),
+        Effect.tap(() => sendAfterCommit(work))
+      )
+    }
+
+    const transactionKey = Channel.key(Transaction, served.context.consumer.topic.channel)
+
+    const handle = (work: Unit, item: Item, payload: unknown) =>
+      runHandler(served.context, item, payload, served.assignment.epoch).pipe(
+        Effect.provideService(CurrentUnit, work),
+        (effect) => Effect.flatMap(Transaction, (transaction) => Effect.provideService(effect, transactionKey, transaction)),
+        Effect.catchCause((cause) => Effect.fail(new AttemptFailed({ cause })))
+      )
+
+    return Effect.map(run(batch), () => deferred)
+  }
+
+/** The reasons of a cause, and of the attempt that failed in it. */
+const reasonsWithin = (cause: Cause.Cause<unknown>): ReadonlyArray<Cause.Reason<unknown>> =>
+  cause.reasons.flatMap((reason) =>
+    Cause.isFailReason(reason) && reason.error instanceof AttemptFailed
+      ? [reason, ...reason.error.cause.reasons]
+      : [reason]
+  )
+
+/** At-most-once messages of the transaction: one try, which may be lost. */
+const sendAfterCommit = (work: Unit): Effect.Effect<void> =>
+  Effect.forEach(
+    work.afterCommit,
+    ({ record, topic, transport }) =>
+      Effect.catch(transport.publish(topic, [record]), (error) =>
+        Effect.logWarning(`an at-most-once message was lost after the commit: ${error.message}`)
+      ),
+    { discard: true }
+  )

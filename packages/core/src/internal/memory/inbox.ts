@@ -1,0 +1,95 @@
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Holder, Inbox } from "../../Inbox.ts"
+import { MemoryStore, Node } from "../../MemoryStore.ts"
+import { Transaction } from "../../Transaction.ts"
+import { Fenced, TransactionFailed, TransportError, Unavailable } from "../../TransportError.ts"
+import { abort, commit, groupKey, makeTx, type Tx } from "./store.ts"
+import { CurrentTx } from "./transaction.ts"
+import { storeDeadLetters } from "./transport.ts"
+
+export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.gen(function* () {
+  const store = yield* MemoryStore
+  const node = yield* Node
+
+  const unavailable = (topic: string) =>
+    new TransportError({
+      operation: "transaction",
+      topic,
+      reason: new Unavailable({ detail: "the store cannot be reached" })
+    })
+  const fenced = ({ epoch, group, partition, topic }: Holder) =>
+    new TransportError({ operation: "transaction", topic, reason: new Fenced({ group, partition, epoch }) })
+  const groupOf = (topic: string, group: string) => store.groups.get(groupKey(topic, group))!
+
+  const transaction = <A, E, R>(holder: Holder, body: Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      if (!node.alive) return Effect.fail(unavailable(holder.topic))
+      const cursor = groupOf(holder.topic, holder.group).cursors[holder.partition]!
+      if (cursor.epoch !== holder.epoch) return Effect.fail(fenced(holder))
+      const tx = makeTx()
+      cursor.transactions.add(tx)
+      return body.pipe(
+        Effect.provideService(CurrentTx, tx),
+        Effect.provideService(Transaction, {
+          store,
+          afterCommit: (effect) => Effect.sync(() => void tx.afterCommit.push(effect))
+        }),
+        Effect.onExit((exit) =>
+          Effect.suspend(() => {
+            cursor.transactions.delete(tx)
+            if (Exit.isFailure(exit)) return Effect.sync(() => abort(tx))
+            if (!node.alive) {
+              abort(tx)
+              return Effect.fail(unavailable(holder.topic))
+            }
+            if (!commit(tx)) return Effect.fail(fenced(holder))
+            return Effect.forEach(tx.afterCommit, (effect) => Effect.ignoreCause(effect), { discard: true })
+          })
+        )
+      )
+    })
+
+  return {
+    store,
+    retention: "forever",
+    transaction: transaction as Inbox["Service"]["transaction"],
+    admit: (holder, entries) =>
+      Effect.gen(function* () {
+        const tx = (yield* CurrentTx) as Tx
+        const { inbox } = groupOf(holder.topic, holder.group)
+        const fresh = new Array<boolean>(entries.length).fill(false)
+        const order = entries.map((_, index) => index).sort((a, b) => (entries[a]!.id < entries[b]!.id ? -1 : 1))
+        for (const index of order) {
+          const { id, outcome } = entries[index]!
+          while (true) {
+            if (tx.state !== "open") {
+              return yield* new TransportError({
+                operation: "admit",
+                topic: holder.topic,
+                reason: new TransactionFailed({ detail: "the transaction has ended" })
+              })
+            }
+            const found = inbox.get(id)
+            if (found === undefined || (typeof found === "object" && found.state === "aborted")) {
+              // Taken by this transaction until it ends, as by a row that is inserted and not committed.
+              inbox.set(id, tx)
+              tx.changes.push(() => inbox.set(id, outcome))
+              fresh[index] = true
+              break
+            }
+            if (typeof found === "string" || found === tx) break
+            yield* found.ended.await
+          }
+        }
+        return fresh
+      }),
+    deadLetter: (letters) =>
+      Effect.map(CurrentTx, (tx) => {
+        for (const letter of letters) {
+          tx!.changes.push(() => storeDeadLetters(groupOf(letter.topic, letter.group), [letter]))
+        }
+      }),
+    isInfrastructure: () => false
+  }
+})

@@ -1,0 +1,12 @@
+import * as Effect from "effect/Effect"
+import { MemoryStore } from "../../MemoryStore.ts"
+import type { Outbox } from "../../Outbox.ts"
+
+export const make: Effect.Effect<Outbox["Service"], never, MemoryStore> = Effect.map(MemoryStore, (store) => ({
+  store,
+  carries: (transport) => transport.store === store,
+  savepoint: Effect.undefined,
+  // The transport's publish joins the transaction of the calling fiber.
+  write: (records) =>
+    Effect.forEach(records, ({ record, topic, transport }) => transport.publish(topic, [record]), { discard: true })
+}))

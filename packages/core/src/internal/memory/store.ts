@@ -1,0 +1,129 @@
+/**
+ * The state of the in-memory backend. Everything that changes it is
+ * synchronous, so that a commit is atomic.
+ */
+import type { Effect } from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type { DeadLetter } from "../../DeadLetters.ts"
+import type { StoredRecord } from "../../Envelope.ts"
+import type { Outcome } from "../../Inbox.ts"
+import type { Attempts } from "../../Transport.ts"
+import { Signal } from "../signal.ts"
+
+export interface Settings {
+  readonly leaseMillis: number
+  readonly maxRecordBytes: number
+}
+
+export interface Log {
+  readonly partitions: ReadonlyArray<Array<StoredRecord>>
+  readonly appended: Signal
+}
+
+export interface Cursor {
+  readonly partition: number
+  settled: number
+  claimed: number
+  epoch: number
+  holder: object | undefined
+  leaseUntil: number
+  readonly attempts: Map<number, Attempts>
+  /** Transactions open on behalf of the current epoch; a takeover aborts them. */
+  readonly transactions: Set<Tx>
+}
+
+export interface Group {
+  readonly topic: string
+  readonly name: string
+  readonly cursors: ReadonlyArray<Cursor>
+  /** Members in the order in which they joined, with the time until which each is believed alive. */
+  readonly members: Map<object, number>
+  readonly membership: Signal
+  readonly inbox: Map<string, Outcome | Tx>
+  readonly deadLetters: Map<string, DeadLetter>
+}
+
+/** A transaction: what it will change is applied at once by its commit. */
+export interface Tx {
+  readonly checks: Array<() => boolean>
+  readonly changes: Array<() => void>
+  readonly afterCommit: Array<Effect<void>>
+  readonly ended: Latch.Latch
+  state: "open" | "committed" | "aborted"
+}
+
+export interface Store {
+  readonly settings: Settings
+  readonly logs: Map<string, Log>
+  readonly groups: Map<string, Group>
+}
+
+export const make = (settings: Settings): Store => ({ settings, logs: new Map(), groups: new Map() })
+
+export const groupKey = (topic: string, group: string): string => JSON.stringify([topic, group])
+
+export const makeLog = (partitions: number): Log => ({
+  partitions: Array.from({ length: partitions }, () => []),
+  appended: new Signal()
+})
+
+export const makeGroup = (topic: string, name: string, log: Log, from: "earliest" | "latest"): Group => ({
+  topic,
+  name,
+  cursors: log.partitions.map((records, partition) => {
+    const settled = from === "earliest" ? 0 : records.length
+    return {
+      partition,
+      settled,
+      claimed: settled,
+      epoch: 0,
+      holder: undefined,
+      leaseUntil: 0,
+      attempts: new Map(),
+      transactions: new Set()
+    }
+  }),
+  members: new Map(),
+  membership: new Signal(),
+  inbox: new Map(),
+  deadLetters: new Map()
+})
+
+export const makeTx = (): Tx => ({
+  checks: [],
+  changes: [],
+  afterCommit: [],
+  ended: Latch.makeUnsafe(false),
+  state: "open"
+})
+
+/** Ends a transaction: all of its changes, or none. Returns whether it committed. */
+export const commit = (tx: Tx): boolean => {
+  if (tx.state !== "open" || !tx.checks.every((check) => check())) {
+    abort(tx)
+    return false
+  }
+  for (const change of tx.changes) change()
+  tx.state = "committed"
+  tx.ended.openUnsafe()
+  return true
+}
+
+export const abort = (tx: Tx): void => {
+  if (tx.state !== "open") return
+  tx.state = "aborted"
+  tx.ended.openUnsafe()
+}
+
+/** Invariant 10: what the former holder has open ends without effect before the successor starts. */
+export const takeOver = (cursor: Cursor, holder: object, leaseUntil: number): void => {
+  for (const tx of cursor.transactions) abort(tx)
+  cursor.transactions.clear()
+  cursor.epoch += 1
+  cursor.holder = holder
+  cursor.leaseUntil = leaseUntil
+}
+
+/** How many of `partitions` the member of this rank may hold: all are served, and no two differ by more than one. */
+export const allowance = (partitions: number, members: number, rank: number): number =>
+  Math.floor(partitions / members) + (rank < partitions % members ? 1 : 0)

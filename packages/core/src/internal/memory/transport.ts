@@ -1,0 +1,285 @@
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import type { DeadLetter } from "../../DeadLetters.ts"
+import type { EncodedRecord } from "../../Envelope.ts"
+import { MemoryStore, Node } from "../../MemoryStore.ts"
+import type { Assignment, ClaimedRecord, SubscribeOptions, Subscription, TopicDeclaration, Transport } from "../../Transport.ts"
+import {
+  Fenced,
+  InvalidState,
+  RecordTooLarge,
+  TopicMismatch,
+  TransactionFailed,
+  TransportError,
+  type TransportErrorReason,
+  Unavailable
+} from "../../TransportError.ts"
+import { hash } from "../hash.ts"
+import { recordBytes } from "../record.ts"
+import { allowance, type Cursor, type Group, groupKey, type Log, makeGroup, makeLog, takeOver } from "./store.ts"
+import { CurrentTx } from "./transaction.ts"
+
+export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Effect.gen(function* () {
+  const store = yield* MemoryStore
+  const node = yield* Node
+  const clock = yield* Clock.Clock
+  const { leaseMillis, maxRecordBytes } = store.settings
+
+  const failed = (operation: string, topic: string, reason: TransportErrorReason) =>
+    new TransportError({ operation, topic, reason })
+
+  /** Runs against the store, unless this node is dead. */
+  const access = <A>(operation: string, topic: string, body: () => A | TransportErrorReason) =>
+    Effect.suspend(() => {
+      if (!node.alive) {
+        return Effect.fail(failed(operation, topic, new Unavailable({ detail: "the store cannot be reached" })))
+      }
+      const result = body()
+      return isReason(result) ? Effect.fail(failed(operation, topic, result)) : Effect.succeed(result as A)
+    })
+
+  const declare = (topic: TopicDeclaration) =>
+    access("declare", topic.name, () => {
+      const log = store.logs.get(topic.name)
+      if (log === undefined) {
+        store.logs.set(topic.name, makeLog(topic.partitions))
+      } else if (log.partitions.length !== topic.partitions) {
+        return new TopicMismatch({ declared: topic.partitions, stored: log.partitions.length })
+      }
+      return undefined
+    })
+
+  const append = (log: Log, records: ReadonlyArray<EncodedRecord>): void => {
+    for (const record of records) {
+      const partition = hash(record.key ?? record.id) % log.partitions.length
+      const stored = log.partitions[partition]!
+      stored.push({ ...record, partition, offset: stored.length + 1 })
+    }
+    log.appended.notify()
+  }
+
+  const publish = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) =>
+    Effect.andThen(
+      declare(topic),
+      Effect.flatMap(CurrentTx, (tx) =>
+        access("publish", topic.name, () => {
+          for (const record of records) {
+            const bytes = recordBytes(record)
+            if (bytes > maxRecordBytes) return new RecordTooLarge({ id: record.id, bytes, limit: maxRecordBytes })
+          }
+          const log = store.logs.get(topic.name)!
+          if (tx === undefined) {
+            append(log, records)
+          } else if (tx.state !== "open") {
+            return new TransactionFailed({ detail: "the transaction has ended" })
+          } else {
+            tx.changes.push(() => append(log, records))
+          }
+          return undefined
+        })
+      )
+    )
+
+  const assign = (group: Group, cursor: Cursor, revoked: Deferred.Deferred<void, TransportError>): Assignment => {
+    const { epoch, partition } = cursor
+    const log = store.logs.get(group.topic)!
+    const records = log.partitions[partition]!
+    const start = cursor.settled
+    const suspectUntil = Math.max(cursor.claimed, cursor.settled)
+    let position = start
+
+    const held = () => cursor.epoch === epoch
+    const fenced = () => new Fenced({ group: group.name, partition, epoch })
+    const change = (operation: string, body: () => void) =>
+      Effect.flatMap(CurrentTx, (tx) =>
+        access(operation, group.topic, () => {
+          if (!held()) return fenced()
+          if (tx === undefined) {
+            body()
+          } else {
+            tx.checks.push(held)
+            tx.changes.push(body)
+          }
+          return undefined
+        })
+      )
+
+    const claim = (max: number): Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError> => {
+      let seen: number
+      return Effect.flatMap(
+        access("claim", group.topic, () => {
+          if (!held()) return fenced()
+          seen = log.appended.version
+          const claimed = records.slice(position, position + max)
+          position += claimed.length
+          cursor.claimed = Math.max(cursor.claimed, position)
+          return claimed.map((record) => ({ ...record, attempts: cursor.attempts.get(record.offset) }))
+        }),
+        (claimed) =>
+          claimed.length > 0 ? Effect.succeed(claimed) : Effect.andThen(log.appended.changed(seen), claim(max))
+      )
+    }
+
+    return {
+      partition,
+      epoch,
+      settled: start,
+      suspectUntil,
+      revoked: Deferred.await(revoked),
+      claim,
+      settle: (offset) =>
+        change("settle", () => {
+          cursor.settled = Math.max(cursor.settled, offset)
+          for (const counted of cursor.attempts.keys()) if (counted <= offset) cursor.attempts.delete(counted)
+        }),
+      fence: change("fence", () => {}),
+      beginAttempt: (offset) =>
+        access("attempt", group.topic, () => {
+          if (!held()) return fenced()
+          const before = cursor.attempts.get(offset) ?? { claims: 0, failures: 0 }
+          const attempts = { ...before, claims: before.claims + 1 }
+          cursor.attempts.set(offset, attempts)
+          return attempts
+        }),
+      endAttempt: (offset, outcome) =>
+        access("attempt", group.topic, () => {
+          if (!held()) return fenced()
+          const { claims, failures } = cursor.attempts.get(offset) ?? { claims: 1, failures: 0 }
+          cursor.attempts.set(
+            offset,
+            outcome === "failed" ? { claims, failures: failures + 1 } : { claims: claims - 1, failures }
+          )
+          return undefined
+        }),
+      deadLetter: (letters) => change("dead-letter", () => storeDeadLetters(group, letters)),
+      release: Effect.sync(() => {
+        if (!node.alive || !held()) return
+        // Given back in order: whatever was claimed and not settled was not interrupted by a crash.
+        cursor.claimed = cursor.settled
+        cursor.holder = undefined
+        cursor.leaseUntil = 0
+        group.membership.notify()
+      })
+    }
+  }
+
+  const subscribe = (options: SubscribeOptions): Effect.Effect<Subscription, TransportError, Scope.Scope> =>
+    Effect.gen(function* () {
+      yield* declare(options.topic)
+      const topic = options.topic.name
+      const id = groupKey(topic, options.group)
+      const group = yield* access("subscribe", topic, () => {
+        const existing = store.groups.get(id)
+        if (existing !== undefined) return existing
+        const made = makeGroup(topic, options.group, store.logs.get(topic)!, options.startFrom)
+        store.groups.set(id, made)
+        return made
+      })
+      const member = {}
+      const assigned = yield* Queue.unbounded<Assignment>()
+      const held = new Map<Cursor, { readonly epoch: number; readonly revoked: Deferred.Deferred<void, TransportError> }>()
+
+      /** Renews what is held, learns what was lost, and moves towards a fair share. */
+      const rebalance = (): void => {
+        if (!node.alive) return
+        const now = clock.currentTimeMillisUnsafe()
+        const until = now + leaseMillis
+        if (!group.members.has(member)) {
+          group.members.set(member, until)
+          group.membership.notify()
+        }
+        group.members.set(member, until)
+        for (const [other, alive] of group.members) if (alive <= now) group.members.delete(other)
+        for (const [cursor, lease] of held) {
+          if (cursor.epoch !== lease.epoch) {
+            held.delete(cursor)
+            const reason = new Fenced({ group: group.name, partition: cursor.partition, epoch: lease.epoch })
+            Deferred.doneUnsafe(lease.revoked, Effect.fail(failed("lease", topic, reason)))
+          } else if (cursor.holder === undefined) {
+            held.delete(cursor)
+          } else {
+            cursor.leaseUntil = until
+          }
+        }
+        const members = Array.from(group.members.keys())
+        const share = allowance(group.cursors.length, members.length, members.indexOf(member))
+        let serving = 0
+        for (const lease of held.values()) if (!Deferred.isDoneUnsafe(lease.revoked)) serving++
+        for (const lease of held.values()) {
+          if (serving <= share) break
+          if (!Deferred.isDoneUnsafe(lease.revoked)) {
+            Deferred.doneUnsafe(lease.revoked, Effect.void)
+            serving--
+          }
+        }
+        for (const cursor of group.cursors) {
+          if (serving >= share) break
+          if (cursor.leaseUntil > now) continue
+          takeOver(cursor, member, until)
+          const revoked = Deferred.makeUnsafe<void, TransportError>()
+          held.set(cursor, { epoch: cursor.epoch, revoked })
+          Queue.offerUnsafe(assigned, assign(group, cursor, revoked))
+          serving++
+        }
+      }
+
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          if (!node.alive) return
+          group.members.delete(member)
+          for (const [cursor, lease] of held) {
+            if (cursor.epoch === lease.epoch && cursor.holder === member) {
+              cursor.holder = undefined
+              cursor.leaseUntil = 0
+            }
+          }
+          group.membership.notify()
+        })
+      )
+      rebalance()
+      yield* Effect.suspend(() => {
+        const seen = group.membership.version
+        rebalance()
+        return Effect.raceFirst(group.membership.changed(seen), Effect.sleep(leaseMillis / 3))
+      }).pipe(Effect.forever, Effect.forkScoped)
+      return { next: Queue.take(assigned) }
+    })
+
+  return {
+    characteristics: {
+      name: "memory",
+      durable: "no: lost when the process ends",
+      order: "per partition, in publish order",
+      crossProcess: false,
+      transactional: true,
+      anomalies: ["everything is lost with the process"]
+    },
+    maxRecordBytes,
+    store,
+    declare,
+    publish,
+    inTransaction: Effect.map(CurrentTx, (tx) => tx !== undefined),
+    subscribe,
+    progress: (topic, name) =>
+      access("progress", topic, () => {
+        const group = store.groups.get(groupKey(topic, name))
+        if (group === undefined) return new InvalidState({ detail: `group "${name}" is not registered` })
+        const log = store.logs.get(topic)!
+        return group.cursors.map(({ partition, settled }) => ({
+          partition,
+          settled,
+          lag: log.partitions[partition]!.length - settled
+        }))
+      })
+  }
+})
+
+export const storeDeadLetters = (group: Group, letters: ReadonlyArray<DeadLetter>): void => {
+  for (const letter of letters) group.deadLetters.set(`${letter.record.partition}/${letter.record.offset}`, letter)
+}
+
+const isReason = (u: unknown): u is TransportErrorReason => u instanceof Error
+

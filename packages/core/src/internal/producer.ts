@@ -1,0 +1,148 @@
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import { contentTypeHeader, type EncodedRecord } from "../Envelope.ts"
+import * as Guarantee from "../Guarantee.ts"
+import { MessageId } from "../MessageId.ts"
+import type * as Producer from "../Producer.ts"
+import {
+  EncodeFailed,
+  Invalid,
+  MaybeSent,
+  NotCarried,
+  NotSent,
+  PublishError,
+  type PublishErrorReason,
+  UnitEnded
+} from "../PublishError.ts"
+import * as Topic from "../Topic.ts"
+import { OutcomeUnknown, TransportError } from "../TransportError.ts"
+import { encodePayload } from "./codec.ts"
+import { invalidName, invalidPartitions, invalidText } from "./names.ts"
+import { CurrentUnit, type Unit } from "./unit.ts"
+
+export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C>(
+  topic: Topic.Topic<S, G, C>,
+  payloads: ReadonlyArray<S["Type"]>,
+  options: Producer.Options | undefined
+): Effect.Effect<ReadonlyArray<Producer.Receipt>, PublishError, Guarantee.Required<G, C> | S["EncodingServices"]> =>
+  Effect.gen(function* () {
+    const delivery = yield* Guarantee.required(topic)
+    const records: Array<EncodedRecord> = []
+    for (const payload of payloads) records.push(yield* encode(topic, payload, options))
+    if (records.length === 0) return []
+    const unit = yield* CurrentUnit
+    let state: Producer.Receipt["state"] = "joined"
+    if (unit !== undefined) {
+      yield* keepBack(unit, delivery, topic, records)
+    } else if (yield* delivery.transport.inTransaction) {
+      yield* Effect.mapError(delivery.transport.publish(Topic.declaration(topic), records), (cause) =>
+        error(topic, records, new NotSent({ cause }))
+      )
+    } else {
+      yield* send(delivery, topic, records)
+      state = "stored"
+    }
+    return records.map(({ id }) => ({ id, state }))
+  })
+
+const error = (topic: Topic.Any, records: ReadonlyArray<{ readonly id: string }>, reason: PublishErrorReason) =>
+  new PublishError({ topic: topic.name, ids: records.map(({ id }) => id), reason })
+
+const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
+  topic: Topic.Topic<S, Guarantee.Name, any>,
+  payload: S["Type"],
+  options: Producer.Options | undefined
+): Effect.fn.Return<EncodedRecord, PublishError, S["EncodingServices"]> {
+  const id = options?.id ?? topic.id?.(payload) ?? (yield* (yield* MessageId).next)
+  const key = options?.key ?? topic.key?.(payload)
+  const headers = options?.headers ?? {}
+  const invalid =
+    invalidName("topic", topic.name) ??
+    invalidPartitions(topic.partitions) ??
+    (id === "" ? "the id is empty" : invalidText("id", id)) ??
+    (key === undefined ? undefined : invalidText("key", key)) ??
+    invalidHeaders(headers)
+  if (invalid !== undefined) return yield* error(topic, [{ id }], new Invalid({ detail: invalid }))
+  const { bytes, contentType } = yield* Effect.mapError(encodePayload(topic.schema, payload), (cause) =>
+    error(topic, [{ id }], new EncodeFailed({ cause }))
+  )
+  return {
+    id,
+    key,
+    headers: { [contentTypeHeader]: contentType, ...headers },
+    time: yield* Clock.currentTimeMillis,
+    payload: bytes
+  }
+})
+
+const invalidHeaders = (headers: Readonly<Record<string, string>>): string | undefined => {
+  for (const [name, value] of Object.entries(headers)) {
+    const invalid = invalidText("name of a header", name) ?? invalidText(`header ${JSON.stringify(name)}`, value)
+    if (invalid !== undefined) return invalid
+  }
+  return undefined
+}
+
+/** Invariants 2 and 8: nothing that a handler publishes leaves before its transaction commits. */
+const keepBack = Effect.fnUntraced(function* (
+  unit: Unit,
+  { confirmation, transport }: Guarantee.Delivery<Guarantee.Name>,
+  topic: Topic.Any,
+  records: ReadonlyArray<EncodedRecord>
+) {
+  if (unit.ended) return yield* error(topic, records, new UnitEnded())
+  const declaration = Topic.declaration(topic)
+  if (confirmation === undefined) {
+    for (const record of records) unit.afterCommit.push({ transport, topic: declaration, record })
+    return
+  }
+  if (!unit.outbox.carries(transport)) {
+    return yield* error(topic, records, new NotCarried({ transport: transport.characteristics.name }))
+  }
+  const savepoint = yield* Effect.mapError(unit.outbox.savepoint, (cause) =>
+    error(topic, records, new NotSent({ cause }))
+  )
+  for (const record of records) unit.outgoing.push({ transport, topic: declaration, record, savepoint })
+})
+
+const send = (
+  { confirmation, transport }: Guarantee.Delivery<Guarantee.Name>,
+  topic: Topic.Any,
+  records: ReadonlyArray<EncodedRecord>
+): Effect.Effect<void, PublishError> =>
+  Effect.suspend(() => {
+    const once = transport.publish(Topic.declaration(topic), records)
+    // Once one try may have stored the records, a later refusal cannot make it certain that none did.
+    let maybe = false
+    const tried =
+      confirmation === undefined
+        ? once
+        : once.pipe(
+            Effect.timeoutOrElse({
+              duration: confirmation.acks.timeout,
+              orElse: () => Effect.fail(ackTimeout(topic, confirmation.acks.timeout))
+            }),
+            Effect.tapError(({ reason }) =>
+              Effect.sync(() => {
+                maybe ||= reason._tag === "OutcomeUnknown"
+              })
+            ),
+            Effect.retry({ schedule: confirmation.retry, while: ({ isRetryable }) => isRetryable })
+          )
+    return Effect.mapError(tried, (cause) =>
+      error(
+        topic,
+        records,
+        maybe || cause.reason._tag === "OutcomeUnknown" ? new MaybeSent({ cause }) : new NotSent({ cause })
+      )
+    )
+  })
+
+const ackTimeout = (topic: Topic.Any, timeout: Duration.Duration) =>
+  new TransportError({
+    operation: "publish",
+    topic: topic.name,
+    reason: new OutcomeUnknown({ detail: `no acknowledgement within ${Duration.format(timeout)}` })
+  })
