@@ -2,6 +2,7 @@
  * @since 0.1.0
  */
 export * as Acks from "./Acks.ts"
+export * as Backend from "./Backend.ts"
 export * as Channel from "./Channel.ts"
 export * as Codec from "./Codec.ts"
 export { ConsumeError } from "./ConsumeError.ts"

@@ -5,8 +5,8 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { Signal } from "../../Backend.ts"
 import type { ClaimedRecord } from "../../Transport.ts"
-import { Signal } from "../signal.ts"
 import type { RetryState } from "./failures.ts"
 
 /** A claimed record and what has become of it so far. */

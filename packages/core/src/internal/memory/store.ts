@@ -4,11 +4,11 @@
  */
 import type { Effect } from "effect/Effect"
 import * as Latch from "effect/Latch"
+import { Signal } from "../../Backend.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { StoredRecord } from "../../Envelope.ts"
 import type { Outcome } from "../../Inbox.ts"
 import type { Attempts } from "../../Transport.ts"
-import { Signal } from "../signal.ts"
 
 export interface Settings {
   readonly leaseMillis: number
@@ -123,7 +123,3 @@ export const takeOver = (cursor: Cursor, holder: object, leaseUntil: number): vo
   cursor.holder = holder
   cursor.leaseUntil = leaseUntil
 }
-
-/** How many of `partitions` the member of this rank may hold: all are served, and no two differ by more than one. */
-export const allowance = (partitions: number, members: number, rank: number): number =>
-  Math.floor(partitions / members) + (rank < partitions % members ? 1 : 0)

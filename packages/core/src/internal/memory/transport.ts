@@ -3,6 +3,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
+import { allowance, partitionOf, recordBytes } from "../../Backend.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { EncodedRecord } from "../../Envelope.ts"
 import { MemoryStore, Node } from "../../MemoryStore.ts"
@@ -17,9 +18,7 @@ import {
   type TransportErrorReason,
   Unavailable
 } from "../../TransportError.ts"
-import { hash } from "../hash.ts"
-import { recordBytes } from "../record.ts"
-import { allowance, type Cursor, type Group, groupKey, type Log, makeGroup, makeLog, takeOver } from "./store.ts"
+import { type Cursor, type Group, groupKey, type Log, makeGroup, makeLog, takeOver } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
 export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Effect.gen(function* () {
@@ -54,7 +53,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
 
   const append = (log: Log, records: ReadonlyArray<EncodedRecord>): void => {
     for (const record of records) {
-      const partition = hash(record.key ?? record.id) % log.partitions.length
+      const partition = partitionOf(record, log.partitions.length)
       const stored = log.partitions[partition]!
       stored.push({ ...record, partition, offset: stored.length + 1 })
     }

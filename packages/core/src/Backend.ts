@@ -1,0 +1,82 @@
+/**
+ * What implementations of a transport share. Programs do not need it.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { EncodedRecord } from "./Envelope.ts"
+
+const encoder = new TextEncoder()
+
+/**
+ * The partition of a record: FNV-1a over the UTF-8 of its key, or of its id
+ * when it has none, modulo the number of partitions. Part of the stored format:
+ * it never changes.
+ *
+ * @category records
+ * @since 0.1.0
+ */
+export const partitionOf = (record: Pick<EncodedRecord, "id" | "key">, partitions: number): number => {
+  let hash = 0x811c9dc5
+  for (const byte of encoder.encode(record.key ?? record.id)) hash = Math.imul(hash ^ byte, 0x01000193)
+  return (hash >>> 0) % partitions
+}
+
+/**
+ * The size of a record as transports limit it: UTF-8 bytes of id, key and
+ * headers, and the bytes of the payload.
+ *
+ * @category records
+ * @since 0.1.0
+ */
+export const recordBytes = (record: EncodedRecord): number => {
+  let bytes = record.payload.length + encoder.encode(record.id).length
+  if (record.key !== undefined) bytes += encoder.encode(record.key).length
+  for (const [name, value] of Object.entries(record.headers)) bytes += encoder.encode(name).length + encoder.encode(value).length
+  return bytes
+}
+
+/**
+ * How many of a group's partitions the member of this rank serves: all are
+ * served, and no two members differ by more than one.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export const allowance = (partitions: number, members: number, rank: number): number =>
+  Math.floor(partitions / members) + (rank < partitions % members ? 1 : 0)
+
+/**
+ * Something changed: a version that waiters compare, so that no change between
+ * looking and waiting is missed.
+ *
+ * @category signals
+ * @since 0.1.0
+ */
+export class Signal {
+  #version = 0
+  readonly #waiters = new Set<() => void>()
+
+  get version(): number {
+    return this.#version
+  }
+
+  notify(): void {
+    this.#version++
+    const waiters = Array.from(this.#waiters)
+    this.#waiters.clear()
+    for (const resume of waiters) resume()
+  }
+
+  /** Completes once the version is no longer the one that was seen. */
+  changed(seen: number): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      const wake = () => resume(Effect.void)
+      if (this.#version !== seen) return wake()
+      this.#waiters.add(wake)
+      return Effect.sync(() => {
+        this.#waiters.delete(wake)
+      })
+    })
+  }
+}
