@@ -32,7 +32,8 @@ export const partitionOf = (record: Pick<EncodedRecord, "id" | "key">, partition
 export const recordBytes = (record: EncodedRecord): number => {
   let bytes = record.payload.length + encoder.encode(record.id).length
   if (record.key !== undefined) bytes += encoder.encode(record.key).length
-  for (const [name, value] of Object.entries(record.headers)) bytes += encoder.encode(name).length + encoder.encode(value).length
+  for (const [name, value] of Object.entries(record.headers))
+    bytes += encoder.encode(name).length + encoder.encode(value).length
   return bytes
 }
 

@@ -33,7 +33,7 @@ export interface Channel<in out Name extends string> {
  * @since 0.1.0
  */
 export interface ChannelClass<out C> {
-  new(): C
+  new (): C
   readonly channelName: string
 }
 
@@ -56,8 +56,10 @@ export interface ChannelClass<out C> {
  * @category constructors
  * @since 0.1.0
  */
-export const make = <const Name extends string>(name: Name): {
-  new(): Channel<Name>
+export const make = <const Name extends string>(
+  name: Name
+): {
+  new (): Channel<Name>
   readonly channelName: string
 } =>
   class {

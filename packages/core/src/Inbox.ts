@@ -95,6 +95,4 @@ export class Inbox extends Context.Service<
  * @category layers
  * @since 0.1.0
  */
-export const layerMemory: Layer.Layer<Inbox> = Layer.effect(Inbox, internal.make).pipe(
-  Layer.provide(MemoryStore.layer)
-)
+export const layerMemory: Layer.Layer<Inbox> = Layer.effect(Inbox, internal.make).pipe(Layer.provide(MemoryStore.layer))

@@ -18,11 +18,8 @@ const TypeId = "~@surety/core/Topic"
  * @category models
  * @since 0.1.0
  */
-export interface Topic<
-  in out S extends Schema.Constraint,
-  out G extends Guarantee.Name,
-  out C = Channel.Default
-> extends Pipeable {
+export interface Topic<in out S extends Schema.Constraint, out G extends Guarantee.Name, out C = Channel.Default>
+  extends Pipeable {
   readonly [TypeId]: typeof TypeId
   readonly name: string
   readonly schema: S

@@ -107,10 +107,9 @@ export class InvalidState extends Schema.TaggedError<InvalidState>("@surety/core
  * @category errors
  * @since 0.1.0
  */
-export class TransactionFailed extends Schema.TaggedError<TransactionFailed>("@surety/core/Transport/TransactionFailed")(
-  "TransactionFailed",
-  { detail: Schema.String, cause: Schema.optional(Schema.Defect()) }
-) {
+export class TransactionFailed extends Schema.TaggedError<TransactionFailed>(
+  "@surety/core/Transport/TransactionFailed"
+)("TransactionFailed", { detail: Schema.String, cause: Schema.optional(Schema.Defect()) }) {
   readonly isRetryable: boolean = false
 }
 
@@ -165,11 +164,14 @@ const advice = (reason: TransportErrorReason): string => {
  * @category errors
  * @since 0.1.0
  */
-export class TransportError extends Schema.TaggedError<TransportError>("@surety/core/TransportError")("TransportError", {
-  operation: Schema.String,
-  topic: Schema.String,
-  reason: TransportErrorReason
-}) {
+export class TransportError extends Schema.TaggedError<TransportError>("@surety/core/TransportError")(
+  "TransportError",
+  {
+    operation: Schema.String,
+    topic: Schema.String,
+    reason: TransportErrorReason
+  }
+) {
   override get message(): string {
     return `${this.operation} on topic "${this.topic}": ${advice(this.reason)}`
   }

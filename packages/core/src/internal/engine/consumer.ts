@@ -30,9 +30,7 @@ const invalid = ({ rules, settings, topic }: Consumer<any, any, any>): string | 
   if (topic.guarantee === "at-most-once" && rules.some((rule) => rule._tag === "Retry")) {
     return "an at-most-once handler starts once and cannot be retried; declare the topic at-least-once, or drop the retry"
   }
-  return (
-    invalidName("topic", topic.name) ?? invalidPartitions(topic.partitions) ?? invalidName("group", settings.group)
-  )
+  return invalidName("topic", topic.name) ?? invalidPartitions(topic.partitions) ?? invalidName("group", settings.group)
 }
 
 /**

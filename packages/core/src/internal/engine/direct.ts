@@ -8,7 +8,15 @@ import { type End, persist } from "./context.ts"
 import { failureOf } from "./failures.ts"
 import { decode, runHandler } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
-import { beginAttempt, deadLetterOf, type Ending, failed, logEnding, releasedOnInterrupt, type Served } from "./settle.ts"
+import {
+  beginAttempt,
+  deadLetterOf,
+  type Ending,
+  failed,
+  logEnding,
+  releasedOnInterrupt,
+  type Served
+} from "./settle.ts"
 
 /** Handles one message. Returns it when it is to be tried again. */
 export const handleDirect = Effect.fnUntraced(function* (
@@ -22,9 +30,9 @@ export const handleDirect = Effect.fnUntraced(function* (
     if (Exit.isFailure(payload)) {
       ending = { _tag: "DeadLetter", failure: failureOf(payload.cause) }
     } else {
-      const exit = yield* Effect.exit(
-        runHandler(served.context, item, payload.value, served.assignment.epoch)
-      ).pipe(releasedOnInterrupt(served, item))
+      const exit = yield* Effect.exit(runHandler(served.context, item, payload.value, served.assignment.epoch)).pipe(
+        releasedOnInterrupt(served, item)
+      )
       if (Exit.isFailure(exit)) {
         // Invariant 3: an at-most-once handler has started; it does not start again.
         ending = yield* failed(served, item, exit.cause)
@@ -42,4 +50,3 @@ export const handleDirect = Effect.fnUntraced(function* (
   served.progress.settle(item.record.offset)
   return []
 })
-

@@ -83,10 +83,7 @@ export const servePartition = (
     // Invariant 21: nothing new is claimed; what runs may end; what has ended is stored.
     yield* Fiber.interrupt(fetching)
     queue.close()
-    yield* Effect.raceFirst(
-      Deferred.await(failed),
-      Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout)
-    )
+    yield* Effect.raceFirst(Deferred.await(failed), Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout))
     yield* Fiber.interruptAll(workers)
     yield* Fiber.interrupt(storing)
     yield* store

@@ -26,7 +26,10 @@ export type Ending = { readonly _tag: "DeadLetter"; readonly failure: Failure } 
  * its process, is counted in the store before its handler runs. Returns the
  * crash that ends it instead, when it has had enough of them.
  */
-export const beginAttempt = ({ assignment, context }: Served, item: Item): Effect.Effect<Ending | undefined, TransportError> => {
+export const beginAttempt = (
+  { assignment, context }: Served,
+  item: Item
+): Effect.Effect<Ending | undefined, TransportError> => {
   if (!item.counted) return Effect.undefined
   return Effect.map(persist(assignment.beginAttempt(item.record.offset)), ({ claims, failures }) => {
     item.attempt = claims + (item.suspect ? 1 : 0)

@@ -20,7 +20,15 @@ import { type End, infrastructureRetry } from "./context.ts"
 import { failureOf } from "./failures.ts"
 import { type DecodeFailed, decode, runHandler } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
-import { beginAttempt, deadLetterOf, type Ending, failed, logEnding, releasedOnInterrupt, type Served } from "./settle.ts"
+import {
+  beginAttempt,
+  deadLetterOf,
+  type Ending,
+  failed,
+  logEnding,
+  releasedOnInterrupt,
+  type Served
+} from "./settle.ts"
 
 /** What the transaction is to do with a message. */
 interface Plan {
@@ -189,7 +197,8 @@ export const handleTransactional =
     const handle = (work: Unit, item: Item, payload: unknown) =>
       runHandler(served.context, item, payload, served.assignment.epoch).pipe(
         Effect.provideService(CurrentUnit, work),
-        (effect) => Effect.flatMap(Transaction, (transaction) => Effect.provideService(effect, transactionKey, transaction)),
+        (effect) =>
+          Effect.flatMap(Transaction, (transaction) => Effect.provideService(effect, transactionKey, transaction)),
         Effect.catchCause((cause) => Effect.fail(new AttemptFailed({ cause })))
       )
 

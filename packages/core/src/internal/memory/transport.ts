@@ -7,7 +7,14 @@ import { allowance, partitionOf, recordBytes } from "../../Backend.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { EncodedRecord } from "../../Envelope.ts"
 import { MemoryStore, Node } from "../../MemoryStore.ts"
-import type { Assignment, ClaimedRecord, SubscribeOptions, Subscription, TopicDeclaration, Transport } from "../../Transport.ts"
+import type {
+  Assignment,
+  ClaimedRecord,
+  SubscribeOptions,
+  Subscription,
+  TopicDeclaration,
+  Transport
+} from "../../Transport.ts"
 import {
   Fenced,
   InvalidState,
@@ -179,7 +186,10 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       })
       const member = {}
       const assigned = yield* Queue.unbounded<Assignment>()
-      const held = new Map<Cursor, { readonly epoch: number; readonly revoked: Deferred.Deferred<void, TransportError> }>()
+      const held = new Map<
+        Cursor,
+        { readonly epoch: number; readonly revoked: Deferred.Deferred<void, TransportError> }
+      >()
 
       /** Renews what is held, learns what was lost, and moves towards a fair share. */
       const rebalance = (): void => {
@@ -281,4 +291,3 @@ export const storeDeadLetters = (group: Group, letters: ReadonlyArray<DeadLetter
 }
 
 const isReason = (u: unknown): u is TransportErrorReason => u instanceof Error
-

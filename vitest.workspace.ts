@@ -1,0 +1,25 @@
+import { fileURLToPath } from "node:url"
+import type { TestProjectInlineConfiguration } from "vitest/config"
+
+const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
+
+const project = (root: string, test: TestProjectInlineConfiguration["test"] = {}): TestProjectInlineConfiguration => ({
+  root: path(root),
+  test: { name: root.replace("packages/", ""), include: ["test/**/*.test.ts"], ...test }
+})
+
+const seconds = 1000
+
+const withPostgres: TestProjectInlineConfiguration["test"] = {
+  globalSetup: [path("test/globalSetup.ts")],
+  testTimeout: 60 * seconds,
+  hookTimeout: 60 * seconds
+}
+
+/** The test projects. `vitest.config.ts` reads this list: Vitest does not look for it by itself. */
+export default [
+  project("packages/core"),
+  project("packages/pg", withPostgres),
+  project("packages/testing", withPostgres),
+  project("examples", withPostgres)
+]
