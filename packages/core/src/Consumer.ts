@@ -111,7 +111,8 @@ export interface Options<H> {
   /**
    * Repeats handlers that died, were interrupted from within, or timed out.
    * What outlives it is dead-lettered. Default: exponential from 100
-   * milliseconds, 3 times.
+   * milliseconds, 3 times. Without effect on an at-most-once topic, whose
+   * handlers start once.
    */
   readonly defectRetry?: Schedule.Schedule<unknown, unknown> | undefined
   /**

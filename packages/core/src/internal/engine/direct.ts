@@ -34,7 +34,6 @@ export const handleDirect = Effect.fnUntraced(function* (
         releasedOnInterrupt(served, item)
       )
       if (Exit.isFailure(exit)) {
-        // Invariant 3: an at-most-once handler has started; it does not start again.
         ending = yield* failed(served, item, exit.cause)
         if (ending === undefined) return items
       }

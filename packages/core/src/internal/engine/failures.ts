@@ -7,7 +7,7 @@ import * as Predicate from "effect/Predicate"
 import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import type { Rule, Settings } from "../../Consumer.ts"
+import type { Rule } from "../../Consumer.ts"
 import type { Failure } from "../../DeadLetters.ts"
 
 export type Decision =
@@ -49,7 +49,7 @@ const find = <T extends Rule["_tag"]>(rules: ReadonlyArray<Rule>, tag: string | 
  */
 export const decide = Effect.fnUntraced(function* (
   rules: ReadonlyArray<Rule>,
-  settings: Settings,
+  defectRetry: Schedule.Schedule<unknown, unknown> | undefined,
   item: { retries: RetryState | undefined; readonly failures: number },
   cause: Cause.Cause<unknown>
 ): Effect.fn.Return<Decision, never, any> {
@@ -57,7 +57,7 @@ export const decide = Effect.fnUntraced(function* (
   const expected = Result.isSuccess(typed)
   const error = expected ? typed.success : Cause.squash(cause)
   const tag = tagOf(error)
-  const schedule = expected ? find(rules, tag, ["Retry"])?.schedule : settings.defectRetry
+  const schedule = expected ? find(rules, tag, ["Retry"])?.schedule : defectRetry
   if (schedule !== undefined) {
     item.retries ??= { steps: new Map() }
     let step = item.retries.steps.get(schedule)

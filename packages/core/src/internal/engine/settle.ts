@@ -60,7 +60,9 @@ export const failed = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Ending | undefined, End, any> {
   const { consumer } = context
   item.failures++
-  const decision = yield* decide(consumer.rules, consumer.settings, item, cause)
+  // Invariant 3: an at-most-once handler has started; not even a defect starts it again.
+  const defectRetry = consumer.topic.guarantee === "at-most-once" ? undefined : consumer.settings.defectRetry
+  const decision = yield* decide(consumer.rules, defectRetry, item, cause)
   switch (decision._tag) {
     case "Retry": {
       yield* persist(assignment.endAttempt(item.record.offset, "failed"))
