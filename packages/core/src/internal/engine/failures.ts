@@ -20,32 +20,52 @@ type Step = (now: number, input: unknown) => Pull.Pull<readonly [unknown, Durati
 
 /** How far a message has come in its schedules. */
 export interface RetryState {
-  readonly steps: Map<Schedule.Schedule<any, any, any, any>, Step>
+  /** By the rule that names the schedule: two rules may share one. */
+  readonly steps: Map<object, Step>
+  /** Failures that an earlier process has recorded, and whose errors are forgotten. */
+  readonly forgotten: number
 }
 
 const tagOf = (error: unknown): string | undefined =>
   Predicate.hasProperty(error, "_tag") && typeof error._tag === "string" ? error._tag : undefined
 
-export const failureOf = (cause: Cause.Cause<unknown>): Failure => {
-  const error = Cause.squash(cause)
-  return {
-    tag: tagOf(error) ?? (error instanceof Error ? error.name : "Error"),
-    message: error instanceof Error ? error.message : String(error),
-    cause: Cause.pretty(cause)
+/** Whatever a handler may fail with, also what throws when it is looked at. */
+const describe = (text: () => string): string => {
+  try {
+    return text()
+  } catch {
+    return "(cannot be shown)"
   }
 }
 
-/** The first matching rule of a kind. */
-const find = <T extends Rule["_tag"]>(rules: ReadonlyArray<Rule>, tag: string | undefined, kinds: ReadonlyArray<T>) =>
-  rules.find(
-    (rule): rule is Extract<Rule, { readonly _tag: T }> =>
-      (kinds as ReadonlyArray<string>).includes(rule._tag) &&
-      (rule.tags === undefined || (tag !== undefined && rule.tags.includes(tag)))
-  )
+export const failureOf = (cause: Cause.Cause<unknown>): Failure => {
+  const error = Cause.squash(cause)
+  return {
+    tag: describe(() => tagOf(error) ?? (error instanceof Error ? error.name : "Error")),
+    message: describe(() => (error instanceof Error ? error.message : String(error))),
+    cause: describe(() => Cause.pretty(cause))
+  }
+}
+
+/**
+ * What the rules say about an error: the first disposition that names it, and
+ * the first retry before that. What comes after the disposition does not
+ * concern the error, whose type has left the consumer's by then.
+ */
+const rulesFor = (rules: ReadonlyArray<Rule>, tag: string | undefined) => {
+  let retry: Extract<Rule, { readonly _tag: "Retry" }> | undefined
+  for (const rule of rules) {
+    if (rule.tags !== undefined && (tag === undefined || !rule.tags.includes(tag))) continue
+    if (rule._tag !== "Retry") return { retry, disposition: rule._tag }
+    retry ??= rule
+  }
+  return { retry, disposition: undefined }
+}
 
 /**
  * Decides about a failure. `failures` counts this one; a schedule that this
- * process meets at a later failure than the first is first moved to it.
+ * process begins after failures that another one has recorded is first moved
+ * past them.
  */
 export const decide = Effect.fnUntraced(function* (
   rules: ReadonlyArray<Rule>,
@@ -56,23 +76,19 @@ export const decide = Effect.fnUntraced(function* (
   const typed = Cause.findError(cause)
   const expected = Result.isSuccess(typed)
   const error = expected ? typed.success : Cause.squash(cause)
-  const tag = tagOf(error)
-  const schedule = expected ? find(rules, tag, ["Retry"])?.schedule : defectRetry
-  if (schedule !== undefined) {
-    item.retries ??= { steps: new Map() }
-    let step = item.retries.steps.get(schedule)
-    const now = yield* Clock.currentTimeMillis
-    let replays = 0
-    if (step === undefined) {
-      step = (yield* Schedule.toStep(schedule)) as Step
-      item.retries.steps.set(schedule, step)
-      replays = item.failures - 1
-    }
-    const next = yield* advance(step, now, error, replays)
-    if (next !== undefined) return { _tag: "Retry", delay: Duration.toMillis(next) }
+  const { disposition, retry } = expected
+    ? rulesFor(rules, tagOf(error))
+    : { retry: defectRetry && { schedule: defectRetry }, disposition: undefined }
+  if (retry !== undefined) {
+    item.retries ??= { steps: new Map(), forgotten: item.failures - 1 }
+    const delay = yield* nextDelay(item.retries, expected ? retry : retry.schedule, retry.schedule, error).pipe(
+      Effect.catchCause((failure) =>
+        Effect.as(Effect.logError("a retry schedule failed, and is taken to be over", failure), undefined)
+      )
+    )
+    if (delay !== undefined) return { _tag: "Retry", delay: Duration.toMillis(delay) }
   }
-  const rule = expected ? find(rules, tag, ["DeadLetter", "Discard", "Stop"]) : undefined
-  switch (rule?._tag) {
+  switch (disposition) {
     case "Discard":
       return { _tag: "Discard" }
     case "Stop":
@@ -80,6 +96,21 @@ export const decide = Effect.fnUntraced(function* (
     default:
       return { _tag: "DeadLetter", failure: failureOf(cause) }
   }
+})
+
+/** The schedule's next delay, or undefined when it is over. */
+const nextDelay = Effect.fnUntraced(function* (
+  { forgotten, steps }: RetryState,
+  key: object,
+  schedule: Schedule.Schedule<unknown, any, never, any>,
+  error: unknown
+): Effect.fn.Return<Duration.Duration | undefined, unknown, any> {
+  const now = yield* Clock.currentTimeMillis
+  const begun = steps.get(key)
+  if (begun !== undefined) return yield* advance(begun, now, error, 0)
+  const step = (yield* Schedule.toStep(schedule)) as Step
+  steps.set(key, step)
+  return yield* advance(step, now, error, forgotten)
 })
 
 const advance = Effect.fnUntraced(function* (step: Step, now: number, error: unknown, replays: number) {
