@@ -1,0 +1,144 @@
+/**
+ * The inbox on PostgreSQL: handlers run in transactions of the app's client,
+ * which hold the inbox rows, the handlers' SQL, the messages they publish and
+ * the progress of their partition.
+ *
+ * A worker that is frozen inside such a transaction does not block its
+ * successor: taking over its partition ends its session first, and its COMMIT
+ * fails.
+ *
+ * Known limits: settled ids are kept for ever, until retention is added; a
+ * handler that leaves its transaction idle for an hour loses it, unless the
+ * server's `idle_in_transaction_session_timeout` says otherwise.
+ *
+ * @since 0.1.0
+ */
+
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { CompositionError } from "@surety/core/Guarantee"
+import { type Holder, Inbox } from "@surety/core/Inbox"
+import { Transaction } from "@surety/core/Transaction"
+import { Fenced, TransportError } from "@surety/core/TransportError"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import { rows } from "./internal/database.ts"
+import * as deadLetters from "./internal/deadLetters.ts"
+import { isInfrastructure, toTransportError } from "./internal/errors.ts"
+import { inboxKey } from "./internal/text.ts"
+import { PgSchema } from "./PgSchema.ts"
+
+/** What the body failed with, to tell it from failures of BEGIN and COMMIT. */
+class BodyFailed<E> extends Data.TaggedError("BodyFailed")<{ readonly error: E }> {}
+
+const make = Effect.gen(function* () {
+  const db = yield* PgSchema
+  const { sql } = db
+
+  // Rule 23: without it a commit that was reported is lost when the server stops hard.
+  const [setting] = yield* Effect.mapError(
+    rows<{ value: string }>(sql, "SELECT current_setting('synchronous_commit') AS value", []),
+    toTransportError("inbox", "*")
+  )
+  if (setting!.value === "off") {
+    return yield* new CompositionError({
+      guarantee: "exactly-once",
+      detail: "synchronous_commit is off, so that commits may be lost after they were reported; set it to on, or local"
+    })
+  }
+
+  const groups = new Map<string, number>()
+  const groupKey = ({ group, topic }: { readonly topic: string; readonly group: string }) =>
+    JSON.stringify([topic, group])
+
+  /** Rule 14: the transaction's first statement records its backend, and refuses an epoch that is over. */
+  const begin = (holder: Holder): Effect.Effect<void, TransportError> =>
+    rows<{ consumer_group: number | null }>(
+      sql,
+      `SELECT ${db.schema}.begin_settlement($1, $2, $3, $4) AS consumer_group`,
+      [holder.topic, holder.group, holder.partition, holder.epoch]
+    ).pipe(
+      Effect.mapError(toTransportError("transaction", holder.topic)),
+      Effect.flatMap(([row]) => {
+        if (row!.consumer_group === null) {
+          const { epoch, group, partition, topic } = holder
+          const reason = new Fenced({ group, partition, epoch })
+          return Effect.fail(new TransportError({ operation: "transaction", topic, reason }))
+        }
+        groups.set(groupKey(holder), row!.consumer_group)
+        return Effect.void
+      })
+    )
+
+  const transaction = <A, E, R>(holder: Holder, body: Effect.Effect<A, E, R>) =>
+    Effect.andThen(begin(holder), body).pipe(
+      Effect.mapError((error) => new BodyFailed({ error })),
+      sql.withTransaction,
+      Effect.mapError((error) =>
+        error instanceof BodyFailed ? error.error : toTransportError("transaction", holder.topic)(error)
+      ),
+      // Whatever the app calls its client: the handler's SQL is in the message's transaction.
+      Effect.provideService(SqlClient.SqlClient, sql),
+      Effect.provideService(PgClient.PgClient, sql),
+      Effect.provideService(Transaction, { store: db, afterCommit: sql.afterCommit })
+    )
+
+  return Inbox.of({
+    store: db,
+    retention: "forever",
+    transaction: transaction as Inbox["Service"]["transaction"],
+    admit: (holder, entries) =>
+      Effect.suspend(() => {
+        // Rule 11: of equal ids the first is admitted; rows are inserted in the order of their keys.
+        const first = new Map<string, number>()
+        entries.forEach(({ id }, index) => {
+          const key = inboxKey(id)
+          if (!first.has(key)) first.set(key, index)
+        })
+        return rows<{ id: string }>(
+          sql,
+          `INSERT INTO ${db.schema}.inbox (consumer_group, id, outcome)
+          SELECT $1, e.id, e.outcome FROM unnest($2::text[], $3::text[]) AS e(id, outcome) ORDER BY e.id COLLATE "C"
+          ON CONFLICT DO NOTHING RETURNING id`,
+          [
+            groups.get(groupKey(holder)),
+            Array.from(first.keys()),
+            Array.from(first.values(), (index) => entries[index]!.outcome)
+          ]
+        ).pipe(
+          Effect.mapError(toTransportError("admit", holder.topic)),
+          Effect.map((admitted) => {
+            const fresh = new Array<boolean>(entries.length).fill(false)
+            for (const { id } of admitted) fresh[first.get(id)!] = true
+            return fresh
+          })
+        )
+      }),
+    deadLetter: (letters) =>
+      Effect.forEach(
+        // One batch is of one group; the seam does not say so.
+        Map.groupBy(letters, groupKey),
+        ([group, ofGroup]) =>
+          rows(sql, deadLetters.insertSelect(db, "$1::integer", "", 2), [
+            groups.get(group),
+            ...deadLetters.toColumns(ofGroup)
+          ]).pipe(Effect.mapError(toTransportError("dead-letter", ofGroup[0]!.topic))),
+        { discard: true }
+      ),
+    isInfrastructure
+  })
+})
+
+/**
+ * The inbox.
+ *
+ * **Gotchas**
+ *
+ * Refused with a `CompositionError` where the app's connections have
+ * `synchronous_commit = off`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Inbox, CompositionError | TransportError, PgSchema> = Layer.effect(Inbox, make)

@@ -1,0 +1,111 @@
+/**
+ * Surety's schema in a database: tables and functions, and the connections on
+ * which they are used.
+ *
+ * The services of this package are built over one `PgSchema`; those that are
+ * built over the same one share transactions.
+ *
+ * **Details**
+ *
+ * Handlers, and whatever publishes inside a transaction, use the client of the
+ * app. Everything else (publishing on its own, claims, leases, notifications)
+ * uses connections of Surety's own, at most 6 and 3 per process, with the same
+ * settings, so that handlers that fill the app's pool do not starve the leases.
+ *
+ * @since 0.1.0
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as database from "./internal/database.ts"
+import * as migrator from "./internal/migrator.ts"
+import type { PgSchemaError } from "./PgSchemaError.ts"
+
+/**
+ * The schema and its connections. Opaque.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class PgSchema extends Context.Service<PgSchema, database.Database>()("@surety/pg/PgSchema") {}
+
+/**
+ * Options of a schema.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** The schema's name: any identifier of at most 63 bytes. Default `surety`. */
+  readonly schema?: string | undefined
+  /**
+   * How long a worker that is silent keeps its partitions; it renews them three
+   * times as often. Default 15 seconds. Measured by the database's clock.
+   */
+  readonly lease?: Duration.Input | undefined
+  /** How often to look for messages that no notification announced. Default 1 second. */
+  readonly pollInterval?: Duration.Input | undefined
+  /** The largest record, in bytes of id, key, headers and payload together. Default 1 MiB, at most 64 MiB. */
+  readonly maxRecordBytes?: number | undefined
+  /** Whether building the layer runs the migrations, or only checks that they were run. Default `run`. */
+  readonly migrations?: "run" | "verify" | undefined
+}
+
+/**
+ * A schema with options.
+ *
+ * **Gotchas**
+ *
+ * Migrating needs the privilege to create the schema; declaring a topic for the
+ * first time, to create a sequence in it. Ending a frozen worker's transaction
+ * needs its role, or `pg_signal_backend`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<PgSchema, PgSchemaError, PgClient.PgClient> =>
+  Layer.effect(
+    PgSchema,
+    Effect.gen(function* () {
+      const made = yield* database.make(yield* PgClient.PgClient, {
+        schema: options.schema ?? "surety",
+        leaseMillis: Duration.toMillis(Duration.fromInputUnsafe(options.lease ?? "15 seconds")),
+        pollMillis: Duration.toMillis(Duration.fromInputUnsafe(options.pollInterval ?? "1 second")),
+        maxRecordBytes: options.maxRecordBytes ?? 1024 * 1024
+      })
+      yield* options.migrations === "verify" ? migrator.verify(made) : migrator.run(made)
+      return made
+    })
+  ).pipe(Layer.provide(Reactivity.layer))
+
+/**
+ * The schema `surety`, migrated when the layer is built.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<PgSchema, PgSchemaError, PgClient.PgClient> = layerWith({})
+
+/**
+ * The schema `surety`, which must have been migrated: fails with a clear error
+ * when it was not, and changes nothing.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerVerify: Layer.Layer<PgSchema, PgSchemaError, PgClient.PgClient> = layerWith({ migrations: "verify" })
+
+/**
+ * Runs the migrations of a schema, for a deployment that migrates before its
+ * apps start with {@link layerVerify}. Does nothing when they were run.
+ *
+ * @category migrations
+ * @since 0.1.0
+ */
+export const migrate = (
+  options: { readonly schema?: string | undefined } = {}
+): Effect.Effect<void, PgSchemaError, PgClient.PgClient> =>
+  Effect.asVoid(Effect.scoped(Layer.build(layerWith({ schema: options.schema }))))

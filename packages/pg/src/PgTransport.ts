@@ -1,0 +1,146 @@
+/**
+ * The transport on PostgreSQL: a partitioned log in tables.
+ *
+ * Publishing inside a transaction of the app's client is part of it: the
+ * messages are there if and only if it commits, with no outbox table and no
+ * relay. Outside of one, publishes that are under way at the same time share
+ * INSERTs and commits, and an acknowledgement is the COMMIT.
+ *
+ * Readers never skip what a slow transaction commits late: they read up to the
+ * *publish horizon*, which open publishing transactions hold back, and only
+ * those. Neither publishers nor readers wait for each other.
+ *
+ * Known limits: a publishing transaction that is left open holds back the
+ * readers of its topics; order is the order in which offsets were drawn, which
+ * for overlapping transactions need not be the order of their commits; the log
+ * is not trimmed yet.
+ *
+ * @since 0.1.0
+ */
+import * as Acks from "@surety/core/Acks"
+import { recordBytes } from "@surety/core/Backend"
+import { type Progress, Transport } from "@surety/core/Transport"
+import { InvalidState, RecordTooLarge, TransportError } from "@surety/core/TransportError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { inTransaction, rows } from "./internal/database.ts"
+import { toTransportError } from "./internal/errors.ts"
+import * as publisher from "./internal/publisher.ts"
+import * as signals from "./internal/signals.ts"
+import * as subscription from "./internal/subscription.ts"
+import * as topics from "./internal/topics.ts"
+import { PgSchema } from "./PgSchema.ts"
+
+const make = Effect.gen(function* () {
+  const db = yield* PgSchema
+  const { maxRecordBytes } = db.settings
+  const signal = yield* signals.make(db)
+  const declare = topics.make(db)
+  const publish = yield* publisher.make(db, signal)
+
+  return Transport.of({
+    characteristics: {
+      name: "postgresql",
+      durable: "committed, as synchronous_commit of the server says",
+      order: "per partition, in the order in which offsets are drawn",
+      crossProcess: true,
+      transactional: true,
+      anomalies: [
+        "a publishing transaction that stays open delays the readers of its topics",
+        "messages of overlapping transactions are ordered by when they were published, not by when they committed"
+      ]
+    },
+    maxRecordBytes,
+    store: db,
+    declare: (topic) => Effect.asVoid(declare(topic)),
+    publish: (declaration, records) =>
+      Effect.gen(function* () {
+        let total = 0
+        for (const record of records) {
+          const bytes = recordBytes(record)
+          total += bytes
+          if (bytes > maxRecordBytes) {
+            const reason = new RecordTooLarge({ id: record.id, bytes, limit: maxRecordBytes })
+            return yield* new TransportError({ operation: "publish", topic: declaration.name, reason })
+          }
+        }
+        if (records.length === 0) return
+        const topic = yield* declare(declaration)
+        if (!(yield* inTransaction(db))) return yield* publish(topic, records, total)
+        const partitions = yield* publisher.insert(db, db.sql, topic, records)
+        yield* db.sql.afterCommit(Effect.sync(() => signal.stored(topic.id, partitions)))
+      }),
+    inTransaction: inTransaction(db),
+    subscribe: (options) => subscription.make(db, signal, declare, options),
+    progress: (topic, group) =>
+      rows<{ partition: number; settled: bigint; lag: bigint }>(
+        db.control,
+        `SELECT c.partition, c.settled, (
+          SELECT count(*) FROM ${db.schema}.log l
+          WHERE l.topic = t.id AND l.partition = c.partition AND l.log_offset > c.settled
+        ) AS lag
+        FROM ${db.schema}.topic t
+        JOIN ${db.schema}.consumer_group g ON g.topic = t.id
+        JOIN ${db.schema}.cursor c ON c.consumer_group = g.id
+        WHERE t.name = $1 AND g.name = $2 ORDER BY c.partition`,
+        [topic, group]
+      ).pipe(
+        Effect.mapError(toTransportError("progress", topic)),
+        Effect.flatMap((found) =>
+          found.length > 0
+            ? Effect.succeed(
+                found.map(
+                  ({ lag, partition, settled }): Progress => ({
+                    partition,
+                    settled: Number(settled),
+                    lag: Number(lag)
+                  })
+                )
+              )
+            : Effect.fail(
+                new TransportError({
+                  operation: "progress",
+                  topic,
+                  reason: new InvalidState({ detail: `group "${group}" is not registered` })
+                })
+              )
+        )
+      )
+  })
+})
+
+/**
+ * The transport, and the acknowledgement of its commits.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Transport | Acks.Acks, never, PgSchema> = Layer.merge(
+  Layer.effect(Transport, make),
+  Acks.layer({ level: "all" })
+)
+
+/**
+ * Moves the sequence of a topic's offsets past everything that is stored, and
+ * restores its settings.
+ *
+ * **When to use**
+ *
+ * After a restore, a `TRUNCATE … RESTART IDENTITY` or a failover to a logical
+ * replica, when building a consumer or publishing fails with `InvalidState`
+ * because the sequence is behind its log.
+ *
+ * **Gotchas**
+ *
+ * Stop the publishers of the topic first.
+ *
+ * @category maintenance
+ * @since 0.1.0
+ */
+export const repair = (topic: string): Effect.Effect<void, TransportError, PgSchema> =>
+  Effect.flatMap(PgSchema, (db) =>
+    rows(db.control, `SELECT ${db.schema}.repair_topic($1)`, [topic]).pipe(
+      Effect.mapError(toTransportError("repair", topic)),
+      Effect.asVoid
+    )
+  )

@@ -1,0 +1,178 @@
+/** One partition under a lease: every change carries the epoch. */
+import type { DeadLetter } from "@surety/core/DeadLetters"
+import type { Assignment, ClaimedRecord } from "@surety/core/Transport"
+import { Fenced, TransportError } from "@surety/core/TransportError"
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import { type Database, inRealTime, joined, rows } from "./database.ts"
+import * as deadLetters from "./deadLetters.ts"
+import { isFenced, toTransportError } from "./errors.ts"
+import { type Row, toRecord } from "./records.ts"
+import type { Signals } from "./signals.ts"
+import type { TopicRow } from "./topics.ts"
+
+/** The payloads of one claim, and how soon to look again for what an open transaction holds back. */
+const maxClaimBytes = 8 * 1024 * 1024
+const blockedMillis = 25
+
+/** A lease, as `acquire` returns it. */
+export interface Lease {
+  readonly id: number
+  readonly partition: number
+  readonly epoch: bigint
+  readonly settled: bigint
+  readonly claimed: bigint
+}
+
+export interface Group {
+  readonly id: number
+  readonly name: string
+  readonly topic: TopicRow
+}
+
+interface ClaimRow extends Row {
+  readonly claims: number | null
+  readonly failures: number | null
+}
+
+export const make = (
+  db: Database,
+  signals: Signals,
+  group: Group,
+  lease: Lease,
+  options: {
+    readonly revoked: Effect.Effect<void, TransportError>
+    /** It is no longer served, whether or not the database can be told. */
+    readonly released: () => void
+  }
+): Assignment => {
+  const { partition } = lease
+  const { topic } = group
+  const epoch = Number(lease.epoch)
+  const appended = signals.partition(topic.id, partition)
+  let position = lease.settled
+
+  const failed = (operation: string) => {
+    const toError = toTransportError(operation, topic.name)
+    return (error: SqlError) => (isFenced(error) ? fenced(operation) : toError(error))
+  }
+  const fenced = (operation: string) =>
+    new TransportError({ operation, topic: topic.name, reason: new Fenced({ group: group.name, partition, epoch }) })
+
+  /** A statement that finds no row when the epoch is over. */
+  const change = <A extends object>(
+    operation: string,
+    text: string,
+    params: ReadonlyArray<unknown> = [],
+    client = joined(db)
+  ): Effect.Effect<A, TransportError> =>
+    Effect.flatMap(client, (sql) => rows<A>(sql, text, [group.id, partition, epoch, ...params])).pipe(
+      Effect.mapError(failed(operation)),
+      Effect.flatMap(([row]) => (row === undefined ? Effect.fail(fenced(operation)) : Effect.succeed(row)))
+    )
+  const held = "consumer_group = $1 AND partition = $2 AND epoch = $3"
+
+  const claim = (max: number): Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError> =>
+    Effect.suspend(() => {
+      const seen = appended.version
+      return rows<ClaimRow>(db.control, `SELECT * FROM ${db.schema}.claim($1, $2, $3, $4, $5, $6, $7)`, [
+        topic.id,
+        group.id,
+        partition,
+        epoch,
+        position,
+        max,
+        maxClaimBytes
+      ]).pipe(
+        Effect.mapError(failed("claim")),
+        Effect.flatMap((claimed) => {
+          const blocked = claimed.length === 1 && claimed[0]!.log_offset === null
+          if (claimed.length === 0 || blocked) {
+            const patience = blocked ? blockedMillis : db.settings.pollMillis
+            const wait = Effect.raceFirst(appended.changed(seen), inRealTime(Effect.sleep(patience)))
+            return Effect.andThen(wait, claim(max))
+          }
+          position = claimed[claimed.length - 1]!.log_offset
+          return Effect.succeed(
+            claimed.map(
+              (row): ClaimedRecord => ({
+                ...toRecord(partition, row),
+                attempts: row.claims === null ? undefined : { claims: row.claims, failures: row.failures! }
+              })
+            )
+          )
+        })
+      )
+    })
+
+  return {
+    partition,
+    epoch,
+    settled: Number(lease.settled),
+    suspectUntil: Number(lease.claimed > lease.settled ? lease.claimed : lease.settled),
+    revoked: options.revoked,
+    claim,
+    // Rule 13: the check and the advance are one statement on one row.
+    settle: (offset) =>
+      Effect.asVoid(
+        change(
+          "settle",
+          `WITH counted AS (
+            DELETE FROM ${db.schema}.attempt WHERE consumer_group = $1 AND partition = $2 AND log_offset <= $4
+          )
+          UPDATE ${db.schema}.cursor SET settled = greatest(settled, $4) WHERE ${held} RETURNING 1 AS held`,
+          [BigInt(offset)]
+        )
+      ),
+    fence: Effect.asVoid(change("fence", `SELECT 1 AS held FROM ${db.schema}.cursor WHERE ${held} FOR SHARE`)),
+    // Rule 16: in a transaction of its own, before the handler runs.
+    beginAttempt: (offset) =>
+      change(
+        "attempt",
+        `INSERT INTO ${db.schema}.attempt AS a (consumer_group, partition, log_offset, claims, failures)
+        SELECT consumer_group, partition, $4, 1, 0 FROM ${db.schema}.cursor WHERE ${held}
+        ON CONFLICT (consumer_group, partition, log_offset) DO UPDATE SET claims = a.claims + 1
+        RETURNING claims, failures`,
+        [BigInt(offset)],
+        Effect.succeed(db.control)
+      ),
+    // The first failure of a message that was not counted singly is its first claim as well.
+    endAttempt: (offset, outcome) =>
+      Effect.asVoid(
+        change(
+          "attempt",
+          `INSERT INTO ${db.schema}.attempt AS a (consumer_group, partition, log_offset, claims, failures)
+          SELECT consumer_group, partition, $4, $5, $6 FROM ${db.schema}.cursor WHERE ${held}
+          ON CONFLICT (consumer_group, partition, log_offset)
+            DO UPDATE SET claims = a.claims - (1 - $5), failures = a.failures + $6
+          RETURNING 1 AS held`,
+          outcome === "failed" ? [BigInt(offset), 1, 1] : [BigInt(offset), 0, 0],
+          Effect.succeed(db.control)
+        )
+      ),
+    deadLetter: (letters: ReadonlyArray<DeadLetter>) =>
+      Effect.asVoid(
+        change(
+          "dead-letter",
+          `WITH held AS (SELECT consumer_group FROM ${db.schema}.cursor WHERE ${held} FOR SHARE),
+          stored AS (${deadLetters.insertSelect(db, "held.consumer_group", "held, ", 4)})
+          SELECT 1 AS held FROM held`,
+          deadLetters.toColumns(letters)
+        )
+      ),
+    release: Effect.andThen(
+      Effect.sync(options.released),
+      rows(
+        db.control,
+        `WITH released AS (
+        UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity', claimed = settled WHERE ${held} RETURNING 1
+      )
+      SELECT pg_notify($4, 'g' || $1::text) FROM released`,
+        [group.id, partition, epoch, db.channel]
+      )
+    ).pipe(
+      Effect.tap(() => Effect.sync(() => signals.group(group.id).notify())),
+      Effect.ignore
+    )
+  }
+}

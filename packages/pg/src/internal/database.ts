@@ -1,0 +1,89 @@
+/** A schema of a database, and the connections to it. */
+import { createHash } from "node:crypto"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Reactivity from "effect/reactivity/Reactivity"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import { PgSchemaError } from "../PgSchemaError.ts"
+
+export interface Settings {
+  readonly schema: string
+  readonly leaseMillis: number
+  readonly pollMillis: number
+  readonly maxRecordBytes: number
+}
+
+export interface Database {
+  readonly settings: Settings
+  /** The app's client: its transactions are the ones to join. */
+  readonly sql: PgClient.PgClient
+  /** For what must not wait for the app's transactions, nor be part of them. */
+  readonly control: PgClient.PgClient
+  /** For leases and notifications alone (rule 15). */
+  readonly leases: PgClient.PgClient
+  /** The schema, as a quoted identifier. */
+  readonly schema: string
+  /** The channel of its notifications. */
+  readonly channel: string
+}
+
+const nameError = (schema: string, detail: string) => new PgSchemaError({ reason: "InvalidName", schema, detail })
+
+export const make = Effect.fnUntraced(function* (
+  sql: PgClient.PgClient,
+  settings: Settings
+): Effect.fn.Return<Database, PgSchemaError, Scope.Scope | Reactivity.Reactivity> {
+  const { schema } = settings
+  const bytes = Buffer.byteLength(schema)
+  if (bytes < 1 || bytes > 63 || schema.includes("\0")) {
+    return yield* nameError(schema, `the name has ${bytes} bytes; an identifier has 1 to 63, and no NUL`)
+  }
+  if (schema.startsWith("pg_")) return yield* nameError(schema, "names that begin with pg_ are the server's own")
+  const pool = (purpose: string, maxConnections: number) =>
+    Effect.mapError(
+      PgClient.make({
+        ...sql.config,
+        transformQueryNames: undefined,
+        transformResultNames: undefined,
+        transformJson: undefined,
+        // Ours are single statements: an app's stricter default would only make them fail (rule 1).
+        startupParameters: { ...sql.config.startupParameters, default_transaction_isolation: "read committed" },
+        applicationName: `${sql.config.applicationName ?? "surety"}:${purpose}`.slice(0, 63),
+        minConnections: 0,
+        maxConnections
+      }),
+      (cause) => new PgSchemaError({ reason: "Unreachable", schema, detail: cause.message, cause })
+    )
+  return {
+    settings,
+    sql,
+    control: yield* pool("control", 6),
+    leases: yield* pool("leases", 3),
+    schema: `"${schema.replaceAll('"', '""')}"`,
+    channel: `surety_${createHash("sha256").update(schema).digest("hex").slice(0, 16)}`
+  }
+})
+
+/** Rows of a statement on one of the clients, as they come. */
+export const rows = <A extends object>(
+  client: PgClient.PgClient,
+  text: string,
+  params: ReadonlyArray<unknown>
+): Effect.Effect<ReadonlyArray<A>, SqlError> => client.unsafe<A>(text, params).withoutTransform
+
+/** Whether the calling fiber is in a transaction of the app's client. */
+export const inTransaction = ({ sql }: Database): Effect.Effect<boolean> =>
+  Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
+
+/** The app's client inside one of its transactions, else one of our own connections. */
+export const joined = (db: Database): Effect.Effect<PgClient.PgClient> =>
+  Effect.map(inTransaction(db), (inside) => (inside ? db.sql : db.control))
+
+/** The database's clock does not stop for a test's: what waits for the server waits in real time. */
+const realTime: Clock.Clock = Clock.Clock.defaultValue()
+
+export const inRealTime = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.provideService(effect, Clock.Clock, realTime)

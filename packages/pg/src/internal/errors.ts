@@ -1,0 +1,89 @@
+/** From errors of the driver to errors of a transport. */
+import {
+  InvalidState,
+  OutcomeUnknown,
+  TransactionFailed,
+  TransportError,
+  type TransportErrorReason,
+  Unauthorized,
+  Unavailable
+} from "@surety/core/TransportError"
+import * as Predicate from "effect/Predicate"
+import { SqlError } from "effect/sql/SqlError"
+import { fencedCode, invalidStateCode } from "./migrations.ts"
+
+/** The SQLSTATE, where the server gave one. */
+export const codeOf = ({ reason }: SqlError): string | undefined =>
+  Predicate.hasProperty(reason.cause, "code") && typeof reason.cause.code === "string" ? reason.cause.code : undefined
+
+const serverMessage = (error: SqlError): string =>
+  Predicate.isError(error.reason.cause) && error.reason.cause.message !== ""
+    ? error.reason.cause.message
+    : error.message
+
+/** The server ended the session, is shutting down or starting, or has no room for another one. */
+const sessionLost = new Set(["57P01", "57P02", "57P03", "57P05", "25P03", "53300"])
+
+const isConnectionLost = (error: SqlError): boolean =>
+  error.reason._tag === "ConnectionError" || sessionLost.has(codeOf(error) ?? "")
+
+const reasonOf = (error: SqlError): TransportErrorReason => {
+  const { reason } = error
+  const code = codeOf(error)
+  const detail = serverMessage(error)
+  const fields = { detail, cause: error }
+  if (isConnectionLost(error)) {
+    return reason.operation === "connect" || code === "57P03" || code === "53300"
+      ? new Unavailable({ detail: `cannot connect to PostgreSQL (${detail})`, cause: error })
+      : new OutcomeUnknown({ detail: `the connection to PostgreSQL was lost (${detail})`, cause: error })
+  }
+  switch (reason._tag) {
+    case "AuthenticationError":
+    case "AuthorizationError":
+      return new Unauthorized(fields)
+    case "DeadlockError":
+    case "SerializationError":
+    case "LockTimeoutError":
+    case "StatementTimeoutError":
+      return new Unavailable(fields)
+  }
+  switch (code) {
+    case invalidStateCode:
+      return new InvalidState({
+        detail: `${detail}; if the log itself is right, run PgTransport.repair(topic)`,
+        cause: error
+      })
+    case "42P01":
+    case "42883":
+    case "3F000":
+    case "42703":
+      return new InvalidState({
+        detail: `${detail}; a migration is missing: build PgSchema.layer, or run PgSchema.migrate`,
+        cause: error
+      })
+    case "25P02":
+      return new TransactionFailed({
+        detail: "the transaction is aborted by an earlier error of its own; nothing of it was stored",
+        cause: error
+      })
+  }
+  // 53: no memory, disk full, too many locks. Whatever is left was refused by the server, and can be looked into.
+  if (code?.startsWith("53") === true) return new Unavailable(fields)
+  return new TransactionFailed({ detail, cause: error })
+}
+
+export const toTransportError =
+  (operation: string, topic: string) =>
+  (error: SqlError): TransportError =>
+    new TransportError({ operation, topic, reason: reasonOf(error) })
+
+export const isFenced = (error: SqlError): boolean => codeOf(error) === fencedCode
+
+/** Rule 16: failures that are nobody's attempt, however a handler wrapped them. */
+export const isInfrastructure = (error: unknown, depth = 5): boolean => {
+  if (error instanceof SqlError) {
+    const { _tag } = error.reason
+    return isConnectionLost(error) || _tag === "DeadlockError" || _tag === "SerializationError"
+  }
+  return depth > 0 && Predicate.hasProperty(error, "cause") && isInfrastructure(error.cause, depth - 1)
+}

@@ -1,0 +1,44 @@
+/** Records as the columns of the log, and back. */
+import { partitionOf } from "@surety/core/Backend"
+import type { EncodedRecord, StoredRecord } from "@surety/core/Envelope"
+import { escape, escapeOptional, unescape } from "./text.ts"
+
+/** A record as it is stored, in the log and among the dead letters. */
+export interface Row {
+  readonly log_offset: bigint
+  readonly id: string
+  readonly key: string | null
+  readonly headers: string
+  readonly published_at: Date
+  readonly payload: Uint8Array
+}
+
+export const toRecord = (partition: number, row: Row): StoredRecord => ({
+  id: unescape(row.id),
+  key: row.key === null ? undefined : unescape(row.key),
+  headers: JSON.parse(row.headers),
+  time: row.published_at.getTime(),
+  payload: row.payload,
+  partition,
+  offset: Number(row.log_offset)
+})
+
+/** One array for each column, in the order of the parameters of `publish`. */
+export const toColumns = (
+  records: ReadonlyArray<EncodedRecord>,
+  partitions: number
+): readonly [
+  partitions: Array<number>,
+  ids: Array<string>,
+  keys: Array<string>,
+  headers: Array<string>,
+  times: Array<Date>,
+  payloads: Array<Uint8Array>
+] => [
+  records.map((record) => partitionOf(record, partitions)),
+  records.map(({ id }) => escape(id)),
+  records.map(({ key }) => escapeOptional(key)),
+  records.map(({ headers }) => JSON.stringify(headers)),
+  records.map(({ time }) => new Date(time)),
+  records.map(({ payload }) => payload)
+]

@@ -1,0 +1,88 @@
+/**
+ * Who wakes whom: what this process changes wakes its own waiters at once, and
+ * those of other processes by coalesced notifications. A notification that is
+ * lost delays by the poll interval; it loses nothing.
+ */
+import { Signal } from "@surety/core/Backend"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import { type Database, inRealTime, rows } from "./database.ts"
+
+const coalesceMillis = 5
+const reconnectMillis = 1000
+
+export interface Signals {
+  /** Records were stored in a partition. */
+  readonly partition: (topic: number, partition: number) => Signal
+  /** Members of a group came or went. */
+  readonly group: (group: number) => Signal
+  /** Wakes the partitions, here and elsewhere. */
+  readonly stored: (topic: number, partitions: Iterable<number>) => void
+}
+
+export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const partitions = new Map<string, Signal>()
+    const groups = new Map<string, Signal>()
+    const signalOf = (signals: Map<string, Signal>, key: string): Signal => {
+      let signal = signals.get(key)
+      if (signal === undefined) {
+        signal = new Signal()
+        signals.set(key, signal)
+      }
+      return signal
+    }
+
+    const pending = new Map<number, Set<number>>()
+    const outgoing = new Signal()
+    const announce = Effect.suspend(() => {
+      const seen = outgoing.version
+      if (pending.size === 0) return outgoing.changed(seen)
+      const payloads = Array.from(pending, ([topic, which]) => `t${topic}:${Array.from(which).join(",")}`)
+      pending.clear()
+      return rows(db.control, "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", [
+        db.channel,
+        payloads
+      ]).pipe(Effect.ignore, Effect.andThen(Effect.sleep(coalesceMillis)))
+    })
+
+    const receive = (payload: string): void => {
+      if (payload.startsWith("g")) {
+        groups.get(payload.slice(1))?.notify()
+        return
+      }
+      const [topic, which] = payload.slice(1).split(":")
+      for (const partition of (which ?? "").split(",")) partitions.get(`${topic}/${partition}`)?.notify()
+    }
+    const listen = Effect.gen(function* () {
+      const notifications = yield* db.leases.listen(db.channel)
+      // Whatever happened before, or while the connection was away.
+      for (const signal of [...partitions.values(), ...groups.values()]) signal.notify()
+      while (true) receive((yield* Queue.take(notifications)).payload)
+    }).pipe(
+      Effect.scoped,
+      Effect.catch((error) => Effect.logDebug("not listening for notifications; polling goes on", error)),
+      Effect.andThen(Effect.sleep(reconnectMillis))
+    )
+
+    yield* Effect.forkScoped(inRealTime(Effect.forever(announce)))
+    yield* Effect.forkScoped(inRealTime(Effect.forever(listen)))
+
+    return {
+      partition: (topic, partition) => signalOf(partitions, `${topic}/${partition}`),
+      group: (group) => signalOf(groups, `${group}`),
+      stored: (topic, which) => {
+        let waiting = pending.get(topic)
+        if (waiting === undefined) {
+          waiting = new Set()
+          pending.set(topic, waiting)
+        }
+        for (const partition of which) {
+          waiting.add(partition)
+          partitions.get(`${topic}/${partition}`)?.notify()
+        }
+        outgoing.notify()
+      }
+    }
+  })

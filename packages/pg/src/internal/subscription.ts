@@ -1,0 +1,148 @@
+/** A member of a group: keeps its leases, and moves towards its share of the partitions. */
+import { randomUUID } from "node:crypto"
+import { allowance } from "@surety/core/Backend"
+import type { Assignment, SubscribeOptions, Subscription } from "@surety/core/Transport"
+import { Fenced, TransportError } from "@surety/core/TransportError"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as assignment from "./assignment.ts"
+import { type Database, inRealTime, rows } from "./database.ts"
+import { toTransportError } from "./errors.ts"
+import type { Signals } from "./signals.ts"
+import type { Topics } from "./topics.ts"
+
+interface Held {
+  readonly epoch: number
+  readonly revoked: Deferred.Deferred<void, TransportError>
+}
+
+interface Heartbeat {
+  readonly partitions: ReadonlyArray<number>
+  readonly epochs: ReadonlyArray<bigint>
+  readonly members: number
+  readonly rank: number
+  readonly free: number
+  readonly next_expiry: number | null
+}
+
+export const make = Effect.fnUntraced(function* (
+  db: Database,
+  signals: Signals,
+  topics: Topics,
+  options: SubscribeOptions
+): Effect.fn.Return<Subscription, TransportError, Scope.Scope> {
+  const topic = yield* topics(options.topic)
+  const call = <A extends object>(
+    operation: string,
+    text: string,
+    params: ReadonlyArray<unknown>,
+    client = db.leases
+  ) => Effect.mapError(rows<A>(client, text, params), toTransportError(operation, topic.name))
+  const [registered] = yield* call<{ id: number }>(
+    "subscribe",
+    `SELECT ${db.schema}.register_group($1, $2, $3) AS id`,
+    [topic.id, options.group, options.startFrom],
+    db.control
+  )
+  const group: assignment.Group = { id: registered!.id, name: options.group, topic }
+  const member = randomUUID()
+  const lease = `${db.settings.leaseMillis} milliseconds`
+  const membership = signals.group(group.id)
+  const held = new Map<number, Held>()
+  const assigned = yield* Queue.unbounded<Assignment, TransportError>()
+
+  const giveBack = (partitions: ReadonlyArray<number>, epochs: ReadonlyArray<bigint>) =>
+    call(
+      "release",
+      `UPDATE ${db.schema}.cursor AS c SET holder = NULL, lease_until = '-infinity'
+      FROM unnest($2::integer[], $3::bigint[]) AS h(partition, epoch)
+      WHERE c.consumer_group = $1 AND c.partition = h.partition AND c.epoch = h.epoch`,
+      [group.id, partitions, epochs]
+    )
+
+  const acquire = Effect.fnUntraced(function* (max: number) {
+    const leases = yield* call<assignment.Lease>(
+      "lease",
+      `SELECT * FROM ${db.schema}.acquire($1, $2, $3::interval, $4)`,
+      [group.id, member, lease, max]
+    )
+    if (leases.length === 0) return
+    yield* call("lease", `SELECT ${db.schema}.sweep($1::integer[], $2::bigint[])`, [
+      leases.map(({ id }) => id),
+      leases.map(({ epoch }) => epoch)
+    ])
+    for (const acquired of leases) {
+      const revoked = Deferred.makeUnsafe<void, TransportError>()
+      const { partition } = acquired
+      const entry: Held = { epoch: Number(acquired.epoch), revoked }
+      held.set(partition, entry)
+      const released = () => {
+        if (held.get(partition) === entry) held.delete(partition)
+      }
+      const options = { revoked: Deferred.await(revoked), released }
+      Queue.offerUnsafe(assigned, assignment.make(db, signals, group, acquired, options))
+    }
+  })
+
+  /** Renews what is held, learns what was lost, and moves towards a fair share. Returns for how long it may rest. */
+  const beat = Effect.gen(function* () {
+    const [row] = yield* call<Heartbeat>("lease", `SELECT * FROM ${db.schema}.heartbeat($1, $2, $3::interval)`, [
+      group.id,
+      member,
+      lease
+    ])
+    const { epochs, free, members, next_expiry: nextExpiry, partitions, rank } = row!
+    const stored = new Map(partitions.map((partition, index) => [partition, Number(epochs[index])]))
+    for (const [partition, { epoch, revoked }] of held) {
+      if (stored.get(partition) === epoch) continue
+      held.delete(partition)
+      const reason = new Fenced({ group: group.name, partition, epoch })
+      Deferred.doneUnsafe(revoked, Exit.fail(new TransportError({ operation: "lease", topic: topic.name, reason })))
+    }
+    // Leases whose acquisition or release was not answered.
+    const orphans = partitions.flatMap((partition, index) => (held.has(partition) ? [] : [index]))
+    if (orphans.length > 0) {
+      yield* giveBack(
+        orphans.map((index) => partitions[index]!),
+        orphans.map((index) => epochs[index]!)
+      )
+    }
+    const share = allowance(topic.partitions, members, rank)
+    const serving = Array.from(held.values()).filter(({ revoked }) => !Deferred.isDoneUnsafe(revoked))
+    for (const { revoked } of serving.splice(share)) Deferred.doneUnsafe(revoked, Exit.void)
+    if (serving.length < share && free + orphans.length > 0) yield* acquire(share - serving.length)
+    return Math.min(db.settings.leaseMillis / 3, nextExpiry === null ? Infinity : nextExpiry + 10)
+  })
+
+  /** The database is away, or another member is in our way: soon again. */
+  const retryMillis = Math.min(1000, db.settings.leaseMillis / 6)
+  const beatOn = Effect.gen(function* () {
+    const seen = membership.version
+    const rest = yield* Effect.catchIf(
+      beat,
+      (error) => error.isRetryable,
+      (error) => Effect.as(Effect.logDebug(`cannot renew the leases for now: ${error.message}`), retryMillis)
+    )
+    yield* Effect.raceFirst(membership.changed(seen), Effect.sleep(rest))
+  })
+
+  yield* Effect.addFinalizer(() =>
+    call(
+      "leave",
+      `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
+      released AS (
+        UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity' WHERE consumer_group = $1 AND holder = $2
+      )
+      SELECT pg_notify($3, 'g' || $1::text)`,
+      [group.id, member, db.channel]
+    ).pipe(Effect.ignore, Effect.andThen(Effect.sync(() => membership.notify())))
+  )
+  yield* inRealTime(beat)
+  yield* Effect.forkScoped(
+    inRealTime(Effect.forever(beatOn)).pipe(Effect.catch((error) => Queue.fail(assigned, error)))
+  )
+  return { next: Queue.take(assigned) }
+})
