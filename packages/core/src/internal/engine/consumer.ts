@@ -2,9 +2,10 @@
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { ConsumeError, type ConsumeErrorReason, InvalidConsumer, Stopped, TransportFailed } from "../../ConsumeError.ts"
 import type { Consumer } from "../../Consumer.ts"
@@ -97,10 +98,18 @@ const start = Effect.fnUntraced(function* (
 export const run = <A, R>(consumer: Consumer<A, never, R>): Effect.Effect<never, ConsumeError, R> =>
   Effect.scoped(Effect.flatten(start(consumer))) as Effect.Effect<never, ConsumeError, R>
 
+/** The consumer has a scope of its own: when it cannot go on, it stops as a whole and drains, as if its layer were released. */
 export const layer = <A, R>(consumer: Consumer<A, never, R>): Layer.Layer<never, ConsumeError, R> =>
   Layer.effectDiscard(
     Effect.gen(function* () {
-      const failure = yield* start(consumer)
-      yield* Effect.forkScoped(Effect.catchCause(failure, (cause) => Effect.logError("a consumer stopped", cause)))
+      const scope = yield* Scope.fork(yield* Effect.scope)
+      const failure = yield* Scope.provide(start(consumer), scope)
+      yield* Effect.forkScoped(
+        Effect.catchCause(failure, (cause) =>
+          Effect.uninterruptible(
+            Effect.andThen(Effect.logError("a consumer stopped", cause), Scope.close(scope, Exit.void))
+          )
+        )
+      )
     })
   ) as Layer.Layer<never, ConsumeError, R>

@@ -16,16 +16,34 @@ export const servePartition = (
   context: Context,
   assignment: Assignment,
   draining: Effect.Effect<void>
-): Effect.Effect<void, End, any> =>
-  Effect.gen(function* () {
-    const { consumer, delivery, permits } = context
-    const { settings, topic } = consumer
-    const progress = new Progress(assignment.settled)
+): Effect.Effect<void, End, any> => {
+  const { consumer, delivery, permits } = context
+  const { settings, topic } = consumer
+  const progress = new Progress(assignment.settled)
+  const served: Served = { context, assignment, progress }
+  const atMostOnce = topic.guarantee === "at-most-once"
+  const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
+
+  /** Stores how far the settled records reach. */
+  const store = Effect.suspend(() => {
+    const { reached } = progress
+    if (reached <= progress.stored) return Effect.void
+    return Effect.map(persist(assignment.settle(reached)), () => {
+      progress.stored = Math.max(progress.stored, reached)
+    })
+  })
+
+  /** However the partition ends, what was handled is stored, unless the lease is lost or the store cannot be reached for long. */
+  const storeLast = store.pipe(
+    Effect.timeout(settings.drainTimeout),
+    Effect.catch((error) =>
+      Effect.logDebug(`the last progress on a partition was not stored; its messages come again: ${error.message}`)
+    )
+  )
+
+  return Effect.gen(function* () {
     const queue = new KeyedQueue()
-    const served: Served = { context, assignment, progress }
     const settled = new Signal()
-    const atMostOnce = topic.guarantee === "at-most-once"
-    const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
 
     const fetch = Effect.gen(function* () {
       while (true) {
@@ -58,14 +76,7 @@ export const servePartition = (
       }
     })
 
-    /** Stores how far the settled records reach, as often as the store keeps up with. */
-    const store = Effect.suspend(() => {
-      const { reached } = progress
-      if (reached <= progress.stored) return Effect.void
-      return Effect.map(persist(assignment.settle(reached)), () => {
-        progress.stored = Math.max(progress.stored, reached)
-      })
-    })
+    /** As often as the store keeps up with. */
     const storeAlways = Effect.suspend(() => {
       const seen = settled.version
       return Effect.andThen(store, settled.changed(seen))
@@ -77,17 +88,15 @@ export const servePartition = (
 
     const fetching = yield* start(fetch)
     const workers = yield* Effect.forEach(Array.from({ length: settings.concurrency }), () => start(work))
-    const storing = yield* start(storeAlways)
+    yield* start(storeAlways)
     yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))
 
     // Invariant 21: nothing new is claimed; what runs may end; what has ended is stored.
     yield* Fiber.interrupt(fetching)
     queue.close()
     yield* Effect.raceFirst(Deferred.await(failed), Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout))
-    yield* Fiber.interruptAll(workers)
-    yield* Fiber.interrupt(storing)
-    yield* store
-  }).pipe(Effect.scoped, Effect.ensuring(assignment.release))
+  }).pipe(Effect.scoped, Effect.ensuring(storeLast), Effect.ensuring(assignment.release))
+}
 
 const makeItem = (record: ClaimedRecord, assignment: Assignment): Item => {
   const { attempts, offset } = record

@@ -1,0 +1,146 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Consumer, Producer, Surety } from "@surety/core"
+import { Deferred, Effect, Exit, Fiber, Layer, Queue, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { TransportError, Unauthorized, Unavailable } from "../src/TransportError.ts"
+import { Broken, during, lag, layerOver, letters, note, notes, quiet, seen, takeN, withAssignments } from "./support.ts"
+
+/** Two partitions: "a" and "b" are keys of different ones. */
+const Notes = notes("at-least-once", 2)
+
+const failingOn = (id: string, events: Queue.Queue<string>) =>
+  Consumer.make(Notes, {
+    group: "readers",
+    handler: (payload, envelope) =>
+      Effect.andThen(Queue.offer(events, seen(envelope)), payload.id === id ? new Broken() : Effect.void)
+  }).pipe(Consumer.stop("Broken"))
+
+describe("stopping", () => {
+  it.effect("run fails with the message's id and error, and leaves it unsettled", () =>
+    Effect.gen(function* () {
+      const events = yield* Queue.unbounded<string>()
+      yield* Producer.publishAll(Notes, [note("a1", "a"), note("a2", "a"), note("a3", "a")])
+      const error = yield* Effect.flip(Consumer.run(failingOn("a2", events)))
+      assert.strictEqual(error.reason._tag, "Stopped")
+      assert.deepInclude(error.reason, { id: "a2", cause: new Broken() })
+      assert.deepStrictEqual(yield* Queue.clear(events), ["a1#1", "a2#1"])
+      // What was handled before is stored as settled.
+      assert.strictEqual(yield* lag("notes", "readers"), 2)
+      assert.deepStrictEqual(yield* letters(), [])
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
+
+  it.effect("a consumer that runs as a layer stops as a whole, and does not begin again", () =>
+    Effect.gen(function* () {
+      const events = yield* Queue.unbounded<string>()
+      yield* during(
+        failingOn("a1", events),
+        Effect.gen(function* () {
+          yield* Producer.publish(Notes, note("a1", "a"))
+          assert.deepStrictEqual(yield* takeN(events, 1), ["a1#1"])
+          yield* quiet
+          yield* TestClock.adjust("1 hour")
+          yield* Producer.publish(Notes, note("b1", "b"))
+          yield* quiet
+          assert.deepStrictEqual(yield* Queue.clear(events), [])
+        })
+      )
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
+
+  it.effect("lets what runs elsewhere end", () =>
+    Effect.gen(function* () {
+      const started = yield* Deferred.make<void>()
+      const finish = yield* Deferred.make<void>()
+      const ended = yield* Deferred.make<void>()
+      const consumer = Consumer.make(Notes, {
+        group: "readers",
+        concurrency: 2,
+        handler: ({ id }) =>
+          id === "b1"
+            ? Effect.gen(function* () {
+                yield* Deferred.succeed(started, undefined)
+                yield* Deferred.await(finish)
+                yield* Deferred.succeed(ended, undefined)
+              })
+            : Effect.andThen(Deferred.await(started), new Broken())
+      }).pipe(Consumer.stop("Broken"))
+      yield* Producer.publishAll(Notes, [note("b1", "b"), note("a1", "a")])
+      const running = yield* Effect.forkChild(Consumer.run(consumer))
+      yield* Deferred.await(started)
+      yield* quiet
+      yield* Deferred.succeed(finish, undefined)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(running)))
+      assert.isTrue(Deferred.isDoneUnsafe(ended))
+      assert.strictEqual(yield* lag("notes", "readers"), 1)
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
+
+  it.effect("a transport error that repeating cannot mend ends the consumer", () =>
+    Effect.gen(function* () {
+      yield* Producer.publish(Notes, note("a1"))
+      const error = yield* Effect.flip(
+        Consumer.run(Consumer.make(Notes, { group: "readers", handler: () => Effect.void }))
+      )
+      assert.strictEqual(error.reason._tag, "TransportFailed")
+      assert.include(error.message, "who are you")
+    }).pipe(
+      Effect.provide(
+        layerOver(
+          withAssignments(() => ({
+            settle: () =>
+              Effect.fail(
+                new TransportError({
+                  operation: "settle",
+                  topic: "notes",
+                  reason: new Unauthorized({ detail: "who are you" })
+                })
+              )
+          }))
+        )
+      )
+    )
+  )
+})
+
+describe("shutting down while the store cannot be reached", () => {
+  it.effect("ends within the drain timeout", () =>
+    Effect.gen(function* () {
+      const handled = yield* Deferred.make<void>()
+      const scope = yield* Scope.make()
+      yield* Producer.publish(Notes, note("a1"))
+      yield* Layer.buildWithScope(
+        Consumer.layer(
+          Consumer.make(Notes, {
+            group: "readers",
+            drainTimeout: "10 seconds",
+            handler: () => Deferred.succeed(handled, undefined)
+          })
+        ),
+        scope
+      )
+      yield* Deferred.await(handled)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* quiet
+      assert.isUndefined(closing.pollUnsafe())
+      yield* TestClock.adjust("20 seconds")
+      yield* Fiber.join(closing)
+      assert.strictEqual(yield* lag("notes", "readers"), 1)
+    }).pipe(
+      Effect.provide(
+        layerOver(
+          withAssignments(() => ({
+            settle: () =>
+              Effect.fail(
+                new TransportError({
+                  operation: "settle",
+                  topic: "notes",
+                  reason: new Unavailable({ detail: "the store is down" })
+                })
+              )
+          }))
+        )
+      )
+    )
+  )
+})
