@@ -117,7 +117,9 @@ export interface Options<H> {
   readonly defectRetry?: Schedule.Schedule<unknown, unknown> | undefined
   /**
    * A message is dead-lettered without another attempt once its process has
-   * ended this often while it was the only one being handled. Default 3.
+   * ended more often than this while it was being handled. The first end may be
+   * the doing of another message; after it, the message is handled alone.
+   * Default 3.
    */
   readonly maxCrashes?: number | undefined
 }

@@ -12,6 +12,7 @@ import {
   beginAttempt,
   deadLetterOf,
   type Ending,
+  endCounted,
   failed,
   logEnding,
   releasedOnInterrupt,
@@ -47,5 +48,6 @@ export const handleDirect = Effect.fnUntraced(function* (
     yield* logEnding(served, item, ending)
   }
   served.progress.settle(item.record.offset)
+  yield* endCounted(served, item)
   return []
 })

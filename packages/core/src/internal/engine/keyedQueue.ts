@@ -38,7 +38,7 @@ export class KeyedQueue {
   #size = 0
   #inFlight = 0
   #exclusive = false
-  #closed = false
+  #closed: "no" | "once empty" | "now" = "no"
 
   /** Records held, in flight included. */
   get size(): number {
@@ -64,16 +64,20 @@ export class KeyedQueue {
     this.signal.notify()
   }
 
-  /** No more records are taken; what is in flight goes on. */
-  close(): void {
-    this.#closed = true
+  /** No more records are taken, at once or when those that are held are in flight; what is in flight goes on. */
+  close(when: "now" | "once empty"): void {
+    this.#closed = when
     this.signal.notify()
+  }
+
+  get closed(): boolean {
+    return this.#closed === "now" || (this.#closed === "once empty" && this.#size === this.#inFlight)
   }
 
   /** Waits for up to `max` records, whose keys are then in flight until `done`. Undefined once closed. */
   take(max: number): Effect.Effect<ReadonlyArray<Item> | undefined> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      if (this.#closed) return Effect.undefined
+      if (this.closed) return Effect.undefined
       const seen = this.signal.version
       const { items, nextAt } = this.#select(max, now)
       if (items.length > 0) return Effect.succeed(items)

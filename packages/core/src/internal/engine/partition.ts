@@ -44,6 +44,7 @@ export const servePartition = (
   return Effect.gen(function* () {
     const queue = new KeyedQueue()
     const settled = new Signal()
+    let leaving = false
 
     const fetch = Effect.gen(function* () {
       while (true) {
@@ -70,7 +71,9 @@ export const servePartition = (
       while (true) {
         const batch = yield* queue.take(delivery.unit === undefined ? 1 : context.batch.current)
         if (batch === undefined) return
-        const deferred = yield* permits.withPermit(handle(served, batch))
+        const deferred = yield* permits.withPermit(
+          Effect.suspend(() => (leaving ? Effect.succeed(batch) : handle(served, batch)))
+        )
         queue.done(batch, deferred)
         settled.notify()
       }
@@ -91,9 +94,11 @@ export const servePartition = (
     yield* start(storeAlways)
     yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))
 
-    // Invariant 21: nothing new is claimed; what runs may end; what has ended is stored.
+    // Invariant 21: nothing new is claimed; what runs may end; what has ended is stored. At-most-once, what is claimed
+    // is settled already, and would be lost: it is handled.
     yield* Fiber.interrupt(fetching)
-    queue.close()
+    leaving = !atMostOnce
+    queue.close(atMostOnce ? "once empty" : "now")
     yield* Effect.raceFirst(Deferred.await(failed), Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout))
   }).pipe(Effect.scoped, Effect.ensuring(storeLast), Effect.ensuring(assignment.release))
 }

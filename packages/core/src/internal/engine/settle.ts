@@ -26,19 +26,37 @@ export type Ending = { readonly _tag: "DeadLetter"; readonly failure: Failure } 
  * its process, is counted in the store before its handler runs. Returns the
  * crash that ends it instead, when it has had enough of them.
  */
-export const beginAttempt = (
+export const beginAttempt = Effect.fnUntraced(function* (
   { assignment, context }: Served,
   item: Item
-): Effect.Effect<Ending | undefined, TransportError> => {
-  if (!item.counted) return Effect.undefined
-  return Effect.map(persist(assignment.beginAttempt(item.record.offset)), ({ claims, failures }) => {
-    item.attempt = claims + (item.suspect ? 1 : 0)
-    item.failures = failures
-    const crashes = claims - 1 - failures
-    if (crashes < context.consumer.settings.maxCrashes) return undefined
-    item.attempt--
-    return { _tag: "DeadLetter", failure: failureOf(Cause.die(new Crashed(crashes))) } as const
-  })
+): Effect.fn.Return<Ending | undefined, TransportError> {
+  if (!item.counted) return undefined
+  const begin = persist(assignment.beginAttempt(item.record.offset))
+  const begun = yield* begin
+  // The claim under which its process ended was not counted singly: it is now.
+  const { claims, failures } = item.suspect && begun.claims === 1 ? yield* begin : begun
+  item.attempt = claims
+  item.failures = failures
+  const crashes = claims - 1 - failures
+  // Other messages were in flight at the first one, perhaps: that alone never condemns.
+  if (crashes <= context.consumer.settings.maxCrashes) return undefined
+  item.attempt--
+  return { _tag: "DeadLetter", failure: failureOf(Cause.die(new Crashed(crashes))) }
+})
+
+/**
+ * Invariant 13: a counted attempt that ended well is no crash, whatever becomes
+ * of the process before the progress reaches its message.
+ */
+export const endCounted = ({ assignment, progress }: Served, item: Item): Effect.Effect<void, TransportError> => {
+  const { offset } = item.record
+  if (!item.counted || offset <= progress.stored) return Effect.void
+  const { reached } = progress
+  return reached < offset
+    ? persist(assignment.endAttempt(offset, "released"))
+    : Effect.map(persist(assignment.settle(reached)), () => {
+        progress.stored = Math.max(progress.stored, reached)
+      })
 }
 
 /** Invariant 13: a shutdown that interrupts a counted attempt takes the count back. */
