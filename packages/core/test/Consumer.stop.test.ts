@@ -30,6 +30,22 @@ describe("stopping", () => {
     }).pipe(Effect.provide(Surety.layerMemory))
   )
 
+  it.effect("the attempt that stopped it counts for the next consumer", () =>
+    Effect.gen(function* () {
+      const events = yield* Queue.unbounded<string>()
+      yield* Producer.publish(Notes, note("a1", "a"))
+      for (const attempt of [1, 2, 3]) {
+        yield* Effect.flip(Consumer.run(failingOn("a1", events)))
+        assert.deepStrictEqual(yield* Queue.clear(events), [`a1#${attempt}`])
+      }
+      yield* during(
+        failingOn("none", events),
+        Effect.map(takeN(events, 1), (last) => assert.deepStrictEqual(last, ["a1#4"]))
+      )
+      assert.strictEqual(yield* lag("notes", "readers"), 0)
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
+
   it.effect("a consumer that runs as a layer stops as a whole, and does not begin again", () =>
     Effect.gen(function* () {
       const events = yield* Queue.unbounded<string>()
