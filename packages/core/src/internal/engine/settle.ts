@@ -72,7 +72,7 @@ export const releasedOnInterrupt =
  * undefined when it is to be tried again, at `item.notBefore`.
  */
 export const failed = Effect.fnUntraced(function* (
-  { assignment, context }: Served,
+  { assignment, context, progress }: Served,
   item: Item,
   cause: Cause.Cause<unknown>
 ): Effect.fn.Return<Ending | undefined, End, any> {
@@ -90,6 +90,8 @@ export const failed = Effect.fnUntraced(function* (
       return undefined
     }
     case "Stop":
+      // Invariant 13: the next consumer goes on counting. At-most-once the message is settled, and does not come again.
+      if (item.record.offset > progress.stored) yield* persist(assignment.endAttempt(item.record.offset, "failed"))
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
     default:
       return decision
