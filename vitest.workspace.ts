@@ -21,5 +21,6 @@ export default [
   project("packages/core"),
   project("packages/pg", withPostgres),
   project("packages/testing", withPostgres),
-  project("examples", withPostgres)
+  project("examples", withPostgres),
+  project("examples/src", { include: ["*.test.ts"] })
 ]
