@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
  * Why Surety's schema cannot be used:
  *
  * - `InvalidName`: the name is no identifier of PostgreSQL.
+ * - `InvalidOptions`: a duration or limit that cannot be used.
  * - `Unreachable`: no connection could be made.
  * - `Unauthorized`: the credentials were refused, or the role lacks a privilege.
  * - `UnsupportedServer`: older than PostgreSQL 14, or a standby.
@@ -21,6 +22,7 @@ import * as Schema from "effect/Schema"
  */
 export const PgSchemaErrorReason = Schema.Literals([
   "InvalidName",
+  "InvalidOptions",
   "Unreachable",
   "Unauthorized",
   "UnsupportedServer",

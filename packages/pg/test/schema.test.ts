@@ -167,6 +167,17 @@ describe("PgSchema", () => {
     )
   }
 
+  for (const options of [{ lease: 0 }, { pollInterval: "-1 second" }, { maxRecordBytes: 2 ** 40 }] as const) {
+    it.effect(`refuses ${JSON.stringify(options)}`, () =>
+      onDatabase(
+        Effect.map(refused(PgSchema.layerWith(options)), (error) => {
+          assert.strictEqual(error.reason, "InvalidOptions")
+          assert.include(error.message, Object.keys(options)[0]!)
+        })
+      )
+    )
+  }
+
   it.effect("names a migration that went missing afterwards", () =>
     onDatabase(
       Effect.gen(function* () {

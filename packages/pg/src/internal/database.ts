@@ -30,6 +30,9 @@ export interface Database {
   readonly channel: string
 }
 
+/** A row, with what surrounds the payload, stays far below the 1 GB of a message of the protocol. */
+const maxRecordBytesAllowed = 64 * 1024 * 1024
+
 const nameError = (schema: string, detail: string) => new PgSchemaError({ reason: "InvalidName", schema, detail })
 
 export const make = Effect.fnUntraced(function* (
@@ -40,6 +43,23 @@ export const make = Effect.fnUntraced(function* (
   const bytes = Buffer.byteLength(schema)
   if (bytes < 1 || bytes > 63 || schema.includes("\0")) {
     return yield* nameError(schema, `the name has ${bytes} bytes; an identifier has 1 to 63, and no NUL`)
+  }
+  for (const [name, value] of Object.entries({
+    lease: settings.leaseMillis,
+    pollInterval: settings.pollMillis,
+    maxRecordBytes: settings.maxRecordBytes
+  })) {
+    if (!Number.isFinite(value) || value < 1) {
+      return yield* new PgSchemaError({
+        reason: "InvalidOptions",
+        schema,
+        detail: `${name} is ${value}; it is positive`
+      })
+    }
+  }
+  if (settings.maxRecordBytes > maxRecordBytesAllowed) {
+    const detail = `maxRecordBytes is ${settings.maxRecordBytes}; at most ${maxRecordBytesAllowed} are allowed`
+    return yield* new PgSchemaError({ reason: "InvalidOptions", schema, detail })
   }
   if (schema.startsWith("pg_")) return yield* nameError(schema, "names that begin with pg_ are the server's own")
   const pool = (purpose: string, maxConnections: number) =>
@@ -52,6 +72,7 @@ export const make = Effect.fnUntraced(function* (
         // Ours are single statements: an app's stricter default would only make them fail (rule 1).
         startupParameters: { ...sql.config.startupParameters, default_transaction_isolation: "read committed" },
         applicationName: `${sql.config.applicationName ?? "surety"}:${purpose}`.slice(0, 63),
+        maxMessageSize: Math.max(sql.config.maxMessageSize ?? 0, settings.maxRecordBytes * 2 + 16 * 1024 * 1024),
         minConnections: 0,
         maxConnections
       }),
