@@ -35,7 +35,11 @@ const decoder = new TextDecoder("utf-8", { fatal: true })
  */
 export const json: Codec = {
   contentType: "application/json",
-  encode: (value) => encoder.encode(JSON.stringify(value)),
+  encode: (value) => {
+    const text: string | undefined = JSON.stringify(value)
+    if (text === undefined) throw new TypeError(`JSON has no form for a value of type ${typeof value}`)
+    return encoder.encode(text)
+  },
   decode: (bytes) => JSON.parse(decoder.decode(bytes))
 }
 

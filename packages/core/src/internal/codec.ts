@@ -23,25 +23,23 @@ const compile = (schema: Schema.Constraint): Compiled => {
   return found
 }
 
-/** Fails with whatever the schema or the codec raised. */
+/** Fails with whatever the schema or the codec raised or threw. */
 export const encodePayload = <S extends Schema.Constraint>(
   schema: S,
   payload: S["Type"]
 ): Effect.Effect<{ readonly bytes: Uint8Array; readonly contentType: string }, unknown, S["EncodingServices"]> =>
   Effect.flatMap(CurrentCodec, (codec) =>
-    Effect.flatMap(compile(schema).encode(payload), (value) =>
-      Effect.try({
-        try: () => ({ bytes: codec.encode(value), contentType: codec.contentType }),
-        catch: (cause) => cause
-      })
-    )
-  )
+    Effect.map(compile(schema).encode(payload), (value) => ({
+      bytes: codec.encode(value),
+      contentType: codec.contentType
+    }))
+  ).pipe(Effect.catchDefect(Effect.fail))
 
-/** Fails with whatever the codec or the schema raised. */
+/** Fails with whatever the codec or the schema raised or threw. */
 export const decodePayload = <S extends Schema.Constraint>(
   schema: S,
   bytes: Uint8Array
 ): Effect.Effect<S["Type"], unknown, S["DecodingServices"]> =>
-  Effect.flatMap(CurrentCodec, (codec) =>
-    Effect.flatMap(Effect.try({ try: () => codec.decode(bytes), catch: (cause) => cause }), compile(schema).decode)
+  Effect.flatMap(CurrentCodec, (codec) => compile(schema).decode(codec.decode(bytes))).pipe(
+    Effect.catchDefect(Effect.fail)
   )
