@@ -1,0 +1,171 @@
+/**
+ * The transport conformance suite: what every transport of Surety must do, as a
+ * function that registers its tests for one backend.
+ *
+ * The suite runs producers and consumers of all guarantees on several nodes of
+ * one store: it cuts nodes off, crashes them, stops them, moves partitions,
+ * and checks after each test every invariant of `History` over what was
+ * recorded. It waits for events and for quiescence, never for a fixed time.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import * as TransportTest from "@surety/testing/TransportTest"
+ *
+ * TransportTest.suite("memory", TransportTest.memory())
+ * ```
+ *
+ * Known limits: a passing suite is evidence and no proof. What needs a real
+ * server to show (connections cut at each wire message, a server that crashes) is
+ * tested elsewhere, and so is the transport's behaviour over days.
+ *
+ * @since 0.1.0
+ */
+import { describe, it } from "@effect/vitest"
+import type * as Acks from "@surety/core/Acks"
+import type * as DeadLetters from "@surety/core/DeadLetters"
+import type * as Guarantee from "@surety/core/Guarantee"
+import type * as Inbox from "@surety/core/Inbox"
+import type * as Outbox from "@surety/core/Outbox"
+import type { Transaction } from "@surety/core/Transaction"
+import * as Transport from "@surety/core/Transport"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Harness from "./internal/suite/harness.ts"
+import { scenarios } from "./internal/suite/scenarios.ts"
+
+export {
+  /**
+   * The in-memory backend, under a virtual clock. `parts` replaces the services
+   * that the guarantees are made of.
+   *
+   * @category backends
+   * @since 0.1.0
+   */
+  memory
+} from "./internal/suite/memory.ts"
+
+/**
+ * What a backend provides on each node: that of `Surety.layerMemory`, or
+ * `SuretyPg.layer`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Services =
+  | Guarantee.AtMostOnce
+  | Guarantee.AtLeastOnce
+  | Guarantee.ExactlyOnce
+  | Transport.Transport
+  | Acks.Acks
+  | Inbox.Inbox
+  | Outbox.Outbox
+  | DeadLetters.DeadLetters
+
+/**
+ * A row that a handler of the suite writes: one step of one of its runs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Row {
+  readonly topic: string
+  readonly group: string
+  readonly id: string
+  readonly run: number
+  readonly step: number
+}
+
+/**
+ * One process on the store, with connections of its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Node {
+  readonly services: Context.Context<Services>
+  /** Writes a row in the transaction of the calling handler, as a user's handler would. Fails as its client fails. */
+  readonly apply: (row: Row) => Effect.Effect<void, unknown, Transaction>
+  /**
+   * From now on nothing that the node does reaches the store, and what it has
+   * open there is as a lost connection leaves it. The node itself goes on: this
+   * is also how the suite crashes a node, before it interrupts what is left.
+   */
+  readonly disconnect: Effect.Effect<void>
+  /** Ends the disconnection: a node that was away comes back. */
+  readonly reconnect: Effect.Effect<void>
+}
+
+/**
+ * What the suite needs to know of a transport: a store, and how to put nodes on
+ * it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Backend<R = never> {
+  /**
+   * Whether the nodes take their time from Effect's `Clock`, which the suite then
+   * advances, or from somewhere else, for which it must wait.
+   */
+  readonly time: "virtual" | "real"
+  /** How long a silent node keeps its partitions. Short, in real time. */
+  readonly lease: Duration.Input
+  /** The store that all nodes share, and whatever reads its rows. Built once for the suite. */
+  readonly store: Layer.Layer<R, unknown>
+  /** Puts a node on the store. Closing the scope ends it in order. */
+  readonly node: (name: string) => Effect.Effect<Node, unknown, R | Scope.Scope>
+  /** All committed rows of a topic, in the order in which they were written. */
+  readonly effects: (topic: string) => Effect.Effect<ReadonlyArray<Row>, unknown, R>
+}
+
+/**
+ * Registers the suite's tests for a backend.
+ *
+ * **Details**
+ *
+ * Each test has topics of its own, so that they can share a store. Tests that
+ * need transactions are skipped, with the reason, where the transport's
+ * characteristics say that it has none. `timeout` bounds each test: 30 seconds
+ * by default.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
+export const suite = <R>(
+  name: string,
+  backend: Backend<R>,
+  options?: { readonly timeout?: Duration.Input | undefined }
+): void => {
+  const timeout = Duration.toMillis(Duration.fromInputUnsafe(options?.timeout ?? "30 seconds"))
+  it.layer(backend.store, { timeout, excludeTestServices: backend.time === "real" })(
+    `TransportTest (${name})`,
+    (it) => {
+      for (const [section, tests] of Object.entries(scenarios)) {
+        describe(section, () => {
+          for (const { name, needsTransactions, run } of tests) {
+            it.effect(
+              name,
+              (context) =>
+                Effect.gen(function* () {
+                  const harness = yield* Harness.make(backend)
+                  if (needsTransactions === true) {
+                    const node = yield* harness.start
+                    const { characteristics } = yield* node.run(Transport.Transport)
+                    if (!characteristics.transactional) {
+                      return context.skip(`the ${characteristics.name} transport has no transactions`)
+                    }
+                  }
+                  yield* run(harness)
+                }),
+              timeout
+            )
+          }
+        })
+      }
+    }
+  )
+}

@@ -1,0 +1,79 @@
+/** What the checks ask of a history. */
+import type { Event, EventOf, History, Violation } from "../../History.ts"
+
+export const only = <Tag extends Event["_tag"]>(history: History, tag: Tag): ReadonlyArray<EventOf<Tag>> =>
+  history.filter((event): event is EventOf<Tag> => event._tag === tag)
+
+/** A key of a map, for values of any text. */
+export const keyed = (...parts: ReadonlyArray<string | number | undefined>): string => JSON.stringify(parts)
+
+export const groupBy = <A>(items: Iterable<A>, key: (item: A) => string): ReadonlyMap<string, ReadonlyArray<A>> =>
+  Map.groupBy(items, key)
+
+export const quote = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)
+
+export const violation =
+  (invariant: number, name: string) =>
+  (message: string, events: ReadonlyArray<Event | undefined>): Violation => ({
+    invariant,
+    name,
+    message,
+    events: Array.from(new Set(events.filter((event) => event !== undefined))).sort((a, b) => a.seq - b.seq)
+  })
+
+/** A run, from its start to its end, with what it did. */
+export interface RunFacts {
+  readonly start: EventOf<"Start">
+  readonly end: EventOf<"End"> | undefined
+  /** The place in the history at which it was over: its end, or the crash of its node. */
+  readonly over: number
+  readonly crashed: boolean
+  readonly applied: ReadonlyArray<EventOf<"Apply">>
+  readonly committed: ReadonlyArray<EventOf<"Commit">>
+  readonly published: ReadonlyArray<EventOf<"Publish">>
+}
+
+export const runsOf = (history: History): ReadonlyMap<number, RunFacts> => {
+  const ends = new Map(only(history, "End").map((end) => [end.run, end]))
+  const applied = groupBy(only(history, "Apply"), ({ run }) => String(run))
+  const committed = groupBy(only(history, "Commit"), ({ run }) => String(run))
+  const published = groupBy(only(history, "Publish"), ({ run }) => String(run))
+  const crashes = only(history, "Crash")
+  return new Map(
+    only(history, "Start").map((start) => {
+      const end = ends.get(start.run)
+      const crash = crashes.find(({ node, seq }) => node === start.node && seq > start.seq)
+      const key = String(start.run)
+      return [
+        start.run,
+        {
+          start,
+          end,
+          over: end?.seq ?? crash?.seq ?? Infinity,
+          crashed: end === undefined && crash !== undefined,
+          applied: applied.get(key) ?? [],
+          committed: committed.get(key) ?? [],
+          published: published.get(key) ?? []
+        }
+      ]
+    })
+  )
+}
+
+/**
+ * Whether the unit of work of a run is in the store: told by its effects where
+ * it wrote some, else by how it ended. Undefined where neither tells.
+ */
+export const isCommitted = (run: RunFacts | undefined): boolean | undefined => {
+  if (run === undefined) return undefined
+  if (run.applied.length > 0) return run.committed.length > 0
+  if (run.end === undefined) return run.crashed ? undefined : false
+  return run.end.outcome === "ok" ? undefined : false
+}
+
+/** Whether its message counts as handled by this run. */
+export const isHandled = (run: RunFacts): boolean => run.end?.outcome === "ok" && isCommitted(run) !== false
+
+/** Whether a publish came before another one for certain. */
+export const before = (a: EventOf<"Publish">, b: EventOf<"Publish">): boolean =>
+  a.call === b.call ? a.index < b.index : a.seq < b.call

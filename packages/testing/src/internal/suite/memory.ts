@@ -1,0 +1,61 @@
+/** The in-memory backend of the suite: several nodes over one `MemoryStore`. */
+import type * as Acks from "@surety/core/Acks"
+import * as DeadLetters from "@surety/core/DeadLetters"
+import * as Inbox from "@surety/core/Inbox"
+import * as MemoryStore from "@surety/core/MemoryStore"
+import * as Outbox from "@surety/core/Outbox"
+import * as Surety from "@surety/core/Surety"
+import { Transaction } from "@surety/core/Transaction"
+import * as Transport from "@surety/core/Transport"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as TransportTest from "../../TransportTest.ts"
+
+/** One store, shared by all nodes through its memo map, and the rows of their handlers. */
+export class MemoryArea extends Context.Service<
+  MemoryArea,
+  { readonly memoMap: Layer.MemoMap; readonly rows: Array<TransportTest.Row> }
+>()("@surety/testing/TransportTest/MemoryArea") {}
+
+const store = Layer.effect(
+  MemoryArea,
+  Effect.gen(function* () {
+    const memoMap = yield* Layer.makeMemoMap
+    yield* Layer.buildWithMemoMap(MemoryStore.layer, memoMap, yield* Effect.scope)
+    return { memoMap, rows: [] }
+  })
+)
+
+const layerParts: Layer.Layer<Transport.Transport | Acks.Acks | Inbox.Inbox | Outbox.Outbox | DeadLetters.DeadLetters> =
+  Layer.mergeAll(Transport.layerMemory, Inbox.layerMemory, Outbox.layerMemory, DeadLetters.layerMemory)
+
+export const memory = (options?: {
+  readonly parts?: typeof layerParts | undefined
+}): TransportTest.Backend<MemoryArea> => {
+  const services = Surety.layer.pipe(Layer.provideMerge(options?.parts ?? layerParts))
+  return {
+    time: "virtual",
+    lease: "15 seconds",
+    store,
+    node: Effect.fnUntraced(function* () {
+      const { memoMap, rows } = yield* MemoryArea
+      const node = { alive: true }
+      const built = yield* Layer.buildWithMemoMap(services, Layer.forkMemoMapUnsafe(memoMap), yield* Effect.scope).pipe(
+        Effect.provideService(MemoryStore.Node, node)
+      )
+      return {
+        services: built,
+        apply: (row) =>
+          Effect.flatMap(Transaction, ({ afterCommit }) => afterCommit(Effect.sync(() => void rows.push(row)))),
+        disconnect: Effect.sync(() => {
+          node.alive = false
+        }),
+        reconnect: Effect.sync(() => {
+          node.alive = true
+        })
+      }
+    }),
+    effects: (topic) => Effect.map(MemoryArea, ({ rows }) => rows.filter((row) => row.topic === topic))
+  }
+}

@@ -1,0 +1,108 @@
+/** What the tests of the suite are made of: messages, nodes, runs, and how they fail. */
+import type * as Consumer from "@surety/core/Consumer"
+import type { Envelope } from "@surety/core/Envelope"
+import type * as Guarantee from "@surety/core/Guarantee"
+import type * as Topic from "@surety/core/Topic"
+import type * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as History from "../../History.ts"
+import type * as TransportTest from "../../TransportTest.ts"
+
+export const Message = Schema.Struct({ id: Schema.String, key: Schema.NullOr(Schema.String), body: Schema.String })
+export type Message = typeof Message.Type
+export type TestTopic = Topic.Topic<typeof Message, Guarantee.Name>
+
+export const message = (id: string, key: string | null = null, body = ""): Message => ({ id, key, body })
+
+/** Messages `prefix-1` to `prefix-count`, over as many keys. */
+export const messages = (count: number, keys: number, prefix = "m"): ReadonlyArray<Message> =>
+  Array.from({ length: count }, (_, index) => message(`${prefix}-${index + 1}`, `key-${index % keys}`, `body ${index}`))
+
+/** How the handlers of the tests fail. */
+export class Failed extends Data.TaggedError("Failed")<{ readonly detail: string }> {}
+
+/** The history of a test contradicts its invariants. */
+export class Violated extends Error {
+  readonly _tag = "Violated"
+  readonly violations: ReadonlyArray<History.Violation>
+  constructor(violations: ReadonlyArray<History.Violation>, history: History.History) {
+    super(`${History.format(violations)}\n\nthe history:\n${History.timeline(history)}`)
+    this.violations = violations
+  }
+}
+
+/** What a test waited for did not come about. */
+export class NeverHappened extends Error {
+  readonly _tag = "NeverHappened"
+  constructor(what: string, history: History.History) {
+    super(`never happened: ${what}\n\nthe history:\n${History.timeline(history.slice(-200))}`)
+  }
+}
+
+/** A run of a handler, as the test's own part of it sees it. */
+export interface Running extends History.Run {
+  readonly message: Message
+  readonly envelope: Envelope<Message>
+  readonly on: TestNode
+  /** Publishes in the run: part of its transaction, where it has one. */
+  readonly emit: (topic: TestTopic, message: Message) => Effect.Effect<void, Failed>
+}
+
+export interface ConsumeOptions
+  extends Partial<
+    Pick<
+      Consumer.Options<unknown>,
+      | "group"
+      | "concurrency"
+      | "batchSize"
+      | "prefetch"
+      | "startFrom"
+      | "handlerTimeout"
+      | "drainTimeout"
+      | "defectRetry"
+      | "maxCrashes"
+    >
+  > {
+  /** The test's own part of the handler: between two effects, where the topic is exactly-once. */
+  readonly handle?: ((run: Running) => Effect.Effect<unknown, Failed>) | undefined
+  /** What becomes of failures; the dead letters where nothing is said. */
+  readonly rules?:
+    | ((consumer: Consumer.Consumer<Message, Failed, any>) => Consumer.Consumer<Message, Failed, any>)
+    | undefined
+  /** An interruption is a failure: the handler's own, or for its length. */
+  readonly interruptFails?: boolean | undefined
+}
+
+/** A process on the store. */
+export interface TestNode {
+  readonly name: string
+  readonly context: Context.Context<TransportTest.Services>
+  state: "up" | "cut off" | "crashed" | "stopped"
+  /** Ends it, with nothing said to the store. */
+  readonly crash: Effect.Effect<void>
+  /** Cuts it off from the store, without its knowing. */
+  readonly disconnect: Effect.Effect<void>
+  readonly reconnect: Effect.Effect<void>
+  /** Ends it in order. */
+  readonly stop: Effect.Effect<void>
+  readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, Exclude<R, TransportTest.Services>>
+}
+
+const suiteId = globalThis.crypto.randomUUID().slice(0, 8)
+let names = 0
+
+/** A name that no other test, and no other run of the suite, uses. */
+export const uniqueName = (kind: string): string => `${kind}-${suiteId}-${++names}`
+
+/** The events of one kind, of one topic where it is given. */
+export const eventsOf = <Tag extends History.Event["_tag"]>(
+  history: History.History,
+  tag: Tag,
+  topic?: TestTopic
+): ReadonlyArray<History.EventOf<Tag>> =>
+  history.filter(
+    (event): event is History.EventOf<Tag> =>
+      event._tag === tag && (topic === undefined || ("topic" in event && event.topic === topic.name))
+  )

@@ -1,0 +1,29 @@
+import type * as Guarantee from "@surety/core/Guarantee"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Harness } from "./harness.ts"
+
+/** One test of the suite. */
+export interface Scenario {
+  readonly name: string
+  /** Skipped where the transport has no transactions. */
+  readonly needsTransactions?: boolean
+  readonly run: (harness: Harness) => Effect.Effect<unknown, unknown, Scope.Scope>
+}
+
+/** Adjusts what a scenario asserts to the guarantee it runs under. */
+export const forEach = (
+  guarantees: ReadonlyArray<Guarantee.Name>,
+  name: string,
+  run: (harness: Harness, guarantee: Guarantee.Name) => Effect.Effect<unknown, unknown, Scope.Scope>
+): ReadonlyArray<Scenario> =>
+  guarantees.map((guarantee) => ({
+    name: `${guarantee}: ${name}`,
+    needsTransactions: guarantee === "exactly-once",
+    run: (harness) => run(harness, guarantee)
+  }))
+
+export const all: ReadonlyArray<Guarantee.Name> = ["at-most-once", "at-least-once", "exactly-once"]
+
+/** Those under which nothing is lost. */
+export const lossless: ReadonlyArray<Guarantee.Name> = ["at-least-once", "exactly-once"]

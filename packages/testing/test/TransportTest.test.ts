@@ -1,0 +1,3 @@
+import * as TransportTest from "@surety/testing/TransportTest"
+
+TransportTest.suite("memory", TransportTest.memory())
