@@ -1,6 +1,7 @@
 /** Runs a consumer: joins its group, and serves the partitions that it is given. */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -24,10 +25,13 @@ const invalid = ({ rules, settings, topic }: Consumer<any, any, any>): string | 
   for (const [name, value] of Object.entries({
     concurrency: settings.concurrency,
     batchSize: settings.batchSize,
-    prefetch: settings.prefetch
+    prefetch: settings.prefetch,
+    maxCrashes: settings.maxCrashes
   })) {
     if (!Number.isInteger(value) || value < 1) return `${name} is ${value}; it is a whole number of at least 1`
   }
+  if (!Duration.isPositive(settings.handlerTimeout))
+    return "handlerTimeout is not positive, so that no handler could end"
   if (topic.guarantee === "at-most-once" && rules.some((rule) => rule._tag === "Retry")) {
     return "an at-most-once handler starts once and cannot be retried; declare the topic at-least-once, or drop the retry"
   }
