@@ -76,6 +76,45 @@ export interface ClaimedRecord extends StoredRecord {
 }
 
 /**
+ * A record that is kept aside by a group: its cursor has passed it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ParkedRecord {
+  readonly offset: number
+  readonly key: string | undefined
+  /**
+   * When it is due, in milliseconds since the epoch. Undefined for one that
+   * waits behind another one of its key.
+   */
+  readonly dueAt: number | undefined
+}
+
+/**
+ * Durable redelivery: records that wait longer than their lease should are kept
+ * aside in the store, where any later holder of the partition finds them.
+ *
+ * **Details**
+ *
+ * `park` and `settle` join the transaction of the calling fiber, as
+ * `Assignment.settle` does, and carry the epoch like it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Redelivery {
+  /** What is parked, by offset: up to `max` of those after `after`. */
+  readonly list: (after: number, max: number) => Effect.Effect<ReadonlyArray<ParkedRecord>, TransportError>
+  /** Keeps records aside; for one that is already, changes when it is due. The counts of their attempts stay. */
+  readonly park: (records: ReadonlyArray<ParkedRecord>) => Effect.Effect<void, TransportError>
+  /** The parked records of these offsets, in their order. */
+  readonly read: (offsets: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError>
+  /** Parked records that are settled: forgets them, and their attempts. */
+  readonly settle: (offsets: ReadonlyArray<number>) => Effect.Effect<void, TransportError>
+}
+
+/**
  * One partition, held under a lease by one member of a group.
  *
  * **Details**
@@ -116,6 +155,8 @@ export interface Assignment {
   readonly beginAttempt: (offset: number) => Effect.Effect<Attempts, TransportError>
   /** Records how a counted claim ended: `failed`, or `released` when it was interrupted by a shutdown and does not count. */
   readonly endAttempt: (offset: number, outcome: "failed" | "released") => Effect.Effect<void, TransportError>
+  /** Where the transport can keep records aside. Without it, every retry's delay is slept under the lease. */
+  readonly redelivery?: Redelivery | undefined
   /** Stores dead letters; the same one twice is stored once. */
   readonly deadLetter: (letters: ReadonlyArray<DeadLetter>) => Effect.Effect<void, TransportError>
   /** Gives the partition back at once, so that its next holder need not wait for the lease to expire. */
@@ -143,8 +184,10 @@ export interface Progress {
   readonly partition: number
   /** The last settled offset; 0 when there is none. */
   readonly settled: number
-  /** Records that can be read but are not settled. */
+  /** Records that can be read but are not settled, the parked ones included. */
   readonly lag: number
+  /** Records that are kept aside until they are due. */
+  readonly parked: number
 }
 
 /**

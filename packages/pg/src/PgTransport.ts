@@ -73,12 +73,14 @@ const make = Effect.gen(function* () {
     inTransaction: inTransaction(db),
     subscribe: (options) => subscription.make(db, signal, declare, options),
     progress: (topic, group) =>
-      rows<{ partition: number; settled: bigint; lag: bigint }>(
+      rows<{ partition: number; settled: bigint; unread: bigint; parked: bigint }>(
         db.control,
         `SELECT c.partition, c.settled, (
           SELECT count(*) FROM ${db.schema}.log l
           WHERE l.topic = t.id AND l.partition = c.partition AND l.log_offset > c.settled
-        ) AS lag
+        ) AS unread, (
+          SELECT count(*) FROM ${db.schema}.redelivery r WHERE r.consumer_group = g.id AND r.partition = c.partition
+        ) AS parked
         FROM ${db.schema}.topic t
         JOIN ${db.schema}.consumer_group g ON g.topic = t.id
         JOIN ${db.schema}.cursor c ON c.consumer_group = g.id
@@ -90,10 +92,11 @@ const make = Effect.gen(function* () {
           found.length > 0
             ? Effect.succeed(
                 found.map(
-                  ({ lag, partition, settled }): Progress => ({
+                  ({ parked, partition, settled, unread }): Progress => ({
                     partition,
                     settled: Number(settled),
-                    lag: Number(lag)
+                    lag: Number(unread + parked),
+                    parked: Number(parked)
                   })
                 )
               )

@@ -1,4 +1,6 @@
 /** One partition under a lease: every change carries the epoch. */
+
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { DeadLetter } from "@surety/core/DeadLetters"
 import type { Assignment, ClaimedRecord } from "@surety/core/Transport"
 import { Fenced, TransportError } from "@surety/core/TransportError"
@@ -7,7 +9,8 @@ import type { SqlError } from "effect/sql/SqlError"
 import { type Database, inRealTime, joined, rows } from "./database.ts"
 import * as deadLetters from "./deadLetters.ts"
 import { isFenced, toTransportError } from "./errors.ts"
-import { type Row, toRecord } from "./records.ts"
+import { type ClaimRow, toClaimed } from "./records.ts"
+import * as redelivery from "./redelivery.ts"
 import type { Signals } from "./signals.ts"
 import type { TopicRow } from "./topics.ts"
 
@@ -30,10 +33,16 @@ export interface Group {
   readonly topic: TopicRow
 }
 
-interface ClaimRow extends Row {
-  readonly claims: number | null
-  readonly failures: number | null
-}
+/**
+ * A statement with the group, the partition and the epoch as its first
+ * parameters, which finds no row when the epoch is over.
+ */
+export type Change = <A extends object>(
+  operation: string,
+  text: string,
+  params?: ReadonlyArray<unknown>,
+  client?: Effect.Effect<PgClient>
+) => Effect.Effect<A, TransportError>
 
 export const make = (
   db: Database,
@@ -59,8 +68,7 @@ export const make = (
   const fenced = (operation: string) =>
     new TransportError({ operation, topic: topic.name, reason: new Fenced({ group: group.name, partition, epoch }) })
 
-  /** A statement that finds no row when the epoch is over. */
-  const change = <A extends object>(
+  const change: Change = <A extends object>(
     operation: string,
     text: string,
     params: ReadonlyArray<unknown> = [],
@@ -93,14 +101,7 @@ export const make = (
             return Effect.andThen(wait, claim(max))
           }
           position = claimed[claimed.length - 1]!.log_offset
-          return Effect.succeed(
-            claimed.map(
-              (row): ClaimedRecord => ({
-                ...toRecord(partition, row),
-                attempts: row.claims === null ? undefined : { claims: row.claims, failures: row.failures! }
-              })
-            )
-          )
+          return Effect.succeed(claimed.map((row) => toClaimed(partition, row)))
         })
       )
     })
@@ -118,7 +119,11 @@ export const make = (
         change(
           "settle",
           `WITH counted AS (
-            DELETE FROM ${db.schema}.attempt WHERE consumer_group = $1 AND partition = $2 AND log_offset <= $4
+            DELETE FROM ${db.schema}.attempt a WHERE a.consumer_group = $1 AND a.partition = $2 AND a.log_offset <= $4
+              AND NOT EXISTS (
+                SELECT FROM ${db.schema}.redelivery r
+                WHERE r.consumer_group = $1 AND r.partition = $2 AND r.log_offset = a.log_offset
+              )
           )
           UPDATE ${db.schema}.cursor SET settled = greatest(settled, $4) WHERE ${held} RETURNING 1 AS held`,
           [BigInt(offset)]
@@ -150,6 +155,7 @@ export const make = (
           Effect.succeed(db.control)
         )
       ),
+    redelivery: redelivery.make(db, group, partition, change, held),
     deadLetter: (letters: ReadonlyArray<DeadLetter>) =>
       Effect.asVoid(
         change(

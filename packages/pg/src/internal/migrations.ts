@@ -81,6 +81,19 @@ const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   failures integer NOT NULL,
   PRIMARY KEY (consumer_group, partition, log_offset)
 )`,
+  // Rule 19: kept aside with all that is needed to handle them, so that the log may be trimmed below the cursors.
+  `CREATE TABLE ${s}.redelivery (
+  consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
+  partition smallint NOT NULL,
+  log_offset bigint NOT NULL,
+  id text COLLATE "C" NOT NULL,
+  key text COLLATE "C",
+  headers text NOT NULL,
+  published_at timestamptz NOT NULL,
+  payload bytea NOT NULL,
+  due_at timestamptz,
+  PRIMARY KEY (consumer_group, partition, log_offset)
+)`,
   `CREATE TABLE ${s}.dead_letter (
   consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
   partition smallint NOT NULL,

@@ -1,6 +1,7 @@
 /** Records as the columns of the log, and back. */
 import { partitionOf } from "@surety/core/Backend"
 import type { EncodedRecord, StoredRecord } from "@surety/core/Envelope"
+import type { ClaimedRecord } from "@surety/core/Transport"
 import { escape, escapeOptional, unescape } from "./text.ts"
 
 /** A record as it is stored, in the log and among the dead letters. */
@@ -21,6 +22,16 @@ export const toRecord = (partition: number, row: Row): StoredRecord => ({
   payload: row.payload,
   partition,
   offset: Number(row.log_offset)
+})
+
+export interface ClaimRow extends Row {
+  readonly claims: number | null
+  readonly failures: number | null
+}
+
+export const toClaimed = (partition: number, row: ClaimRow): ClaimedRecord => ({
+  ...toRecord(partition, row),
+  attempts: row.claims === null ? undefined : { claims: row.claims, failures: row.failures! }
 })
 
 /** One array for each column, in the order of the parameters of `publish`. */

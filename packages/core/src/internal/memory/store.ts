@@ -8,7 +8,7 @@ import { Signal } from "../../Backend.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { StoredRecord } from "../../Envelope.ts"
 import type { Outcome } from "../../Inbox.ts"
-import type { Attempts } from "../../Transport.ts"
+import type { Attempts, ParkedRecord } from "../../Transport.ts"
 
 export interface Settings {
   readonly leaseMillis: number
@@ -28,6 +28,7 @@ export interface Cursor {
   holder: object | undefined
   leaseUntil: number
   readonly attempts: Map<number, Attempts>
+  readonly parked: Map<number, ParkedRecord>
   /** Transactions open on behalf of the current epoch; a takeover aborts them. */
   readonly transactions: Set<Tx>
 }
@@ -80,6 +81,7 @@ export const makeGroup = (topic: string, name: string, log: Log, from: "earliest
       holder: undefined,
       leaseUntil: 0,
       attempts: new Map(),
+      parked: new Map(),
       transactions: new Set()
     }
   }),

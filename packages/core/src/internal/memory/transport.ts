@@ -139,7 +139,9 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       settle: (offset) =>
         change("settle", () => {
           cursor.settled = Math.max(cursor.settled, offset)
-          for (const counted of cursor.attempts.keys()) if (counted <= offset) cursor.attempts.delete(counted)
+          for (const counted of cursor.attempts.keys()) {
+            if (counted <= offset && !cursor.parked.has(counted)) cursor.attempts.delete(counted)
+          }
         }),
       fence: change("fence", () => {}),
       beginAttempt: (offset) =>
@@ -160,6 +162,30 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
           )
           return undefined
         }),
+      redelivery: {
+        list: (after, max) =>
+          access("redelivery", group.topic, () =>
+            Array.from(cursor.parked.values())
+              .filter(({ offset }) => offset > after)
+              .sort((a, b) => a.offset - b.offset)
+              .slice(0, max)
+          ),
+        park: (parked) =>
+          change("park", () => {
+            for (const record of parked) cursor.parked.set(record.offset, record)
+          }),
+        read: (offsets) =>
+          access("redelivery", group.topic, () =>
+            offsets.map((offset) => ({ ...records[offset - 1]!, attempts: cursor.attempts.get(offset) }))
+          ),
+        settle: (offsets) =>
+          change("settle", () => {
+            for (const offset of offsets) {
+              cursor.parked.delete(offset)
+              cursor.attempts.delete(offset)
+            }
+          })
+      },
       deadLetter: (letters) => change("dead-letter", () => storeDeadLetters(group, letters)),
       release: Effect.sync(() => {
         if (!node.alive || !held()) return
@@ -277,10 +303,11 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         const group = store.groups.get(groupKey(topic, name))
         if (group === undefined) return new InvalidState({ detail: `group "${name}" is not registered` })
         const log = store.logs.get(topic)!
-        return group.cursors.map(({ partition, settled }) => ({
+        return group.cursors.map(({ parked, partition, settled }) => ({
           partition,
           settled,
-          lag: log.partitions[partition]!.length - settled
+          lag: log.partitions[partition]!.length - settled + parked.size,
+          parked: parked.size
         }))
       })
   }

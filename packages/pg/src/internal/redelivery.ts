@@ -1,0 +1,100 @@
+/** Records that are kept aside until they are due (rule 19). */
+import type { ParkedRecord, Redelivery } from "@surety/core/Transport"
+import * as Effect from "effect/Effect"
+import type { Change, Group } from "./assignment.ts"
+import { type Database, rows } from "./database.ts"
+import { toTransportError } from "./errors.ts"
+import { type ClaimRow, toClaimed } from "./records.ts"
+import { unescape } from "./text.ts"
+
+interface ParkedRow {
+  readonly log_offset: bigint
+  readonly key: string | null
+  readonly due_at: Date | null
+}
+
+export const make = (
+  db: Database,
+  group: Group,
+  partition: number,
+  change: Change,
+  /** The condition under which the lease is held. */
+  held: string
+): Redelivery => {
+  const failed = toTransportError("redelivery", group.topic.name)
+  return {
+    list: (after, max) =>
+      rows<ParkedRow>(
+        db.control,
+        `SELECT log_offset, key, due_at FROM ${db.schema}.redelivery
+        WHERE consumer_group = $1 AND partition = $2 AND log_offset > $3 ORDER BY log_offset LIMIT $4`,
+        [group.id, partition, BigInt(after), max]
+      ).pipe(
+        Effect.mapError(failed),
+        Effect.map((parked) =>
+          parked.map(
+            (row): ParkedRecord => ({
+              offset: Number(row.log_offset),
+              key: row.key === null ? undefined : unescape(row.key),
+              dueAt: row.due_at?.getTime()
+            })
+          )
+        )
+      ),
+    park: (records) =>
+      Effect.asVoid(
+        change(
+          "park",
+          `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR SHARE),
+          due AS (
+            SELECT p.log_offset, CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000) END AS due_at
+            FROM unnest($4::bigint[], $5::double precision[]) AS p(log_offset, due_at)
+          ),
+          again AS (
+            UPDATE ${db.schema}.redelivery r SET due_at = due.due_at FROM held, due
+            WHERE r.consumer_group = held.consumer_group AND r.partition = held.partition AND r.log_offset = due.log_offset
+          ),
+          parked AS (
+            INSERT INTO ${db.schema}.redelivery (
+              consumer_group, partition, log_offset, id, key, headers, published_at, payload, due_at
+            )
+            SELECT held.consumer_group, held.partition, l.log_offset, l.id, l.key, l.headers, l.published_at, l.payload, due.due_at
+            FROM held, due JOIN ${db.schema}.log l
+              ON l.topic = $6 AND l.partition = $2 AND l.log_offset = due.log_offset
+            ON CONFLICT DO NOTHING
+          )
+          SELECT 1 AS held FROM held`,
+          [records.map(({ offset }) => BigInt(offset)), records.map(({ dueAt }) => dueAt ?? -1), group.topic.id]
+        )
+      ),
+    read: (offsets) =>
+      rows<ClaimRow>(
+        db.control,
+        `SELECT r.*, a.claims, a.failures
+        FROM ${db.schema}.redelivery r
+        LEFT JOIN ${db.schema}.attempt a USING (consumer_group, partition, log_offset)
+        WHERE r.consumer_group = $1 AND r.partition = $2 AND r.log_offset = ANY ($3::bigint[]) ORDER BY r.log_offset`,
+        [group.id, partition, offsets.map(BigInt)]
+      ).pipe(
+        Effect.mapError(failed),
+        Effect.map((found) => found.map((row) => toClaimed(partition, row)))
+      ),
+    settle: (offsets) =>
+      Effect.asVoid(
+        change(
+          "settle",
+          `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR SHARE),
+          counted AS (
+            DELETE FROM ${db.schema}.attempt a USING held
+            WHERE a.consumer_group = held.consumer_group AND a.partition = held.partition AND a.log_offset = ANY ($4::bigint[])
+          ),
+          parked AS (
+            DELETE FROM ${db.schema}.redelivery r USING held
+            WHERE r.consumer_group = held.consumer_group AND r.partition = held.partition AND r.log_offset = ANY ($4::bigint[])
+          )
+          SELECT 1 AS held FROM held`,
+          [offsets.map(BigInt)]
+        )
+      )
+  }
+}
