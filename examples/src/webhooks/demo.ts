@@ -80,12 +80,12 @@ const program = Effect.fnUntraced(function* (options: Options, url: Redacted.Red
   const killing = killWorkers(workers, { kills: options.kills, steps: plan.length, tally })
   const working = Effect.gen(function* () {
     const [start] = yield* Effect.all([sending, killing], { concurrency: "unbounded" })
-    yield* settled(Deliveries.name, group)
+    yield* settled(Deliveries, group)
     return (yield* Clock.currentTimeMillis) - start
   })
   const millis = yield* Effect.raceFirst(working, workers.failed)
 
-  yield* Effect.scoped(Effect.andThen(Layer.build(collectSummaries(summaries)), settled(Summaries.name, "audit")))
+  yield* Effect.scoped(Effect.andThen(Layer.build(collectSummaries(summaries)), settled(Summaries, "audit")))
   return {
     ...audit(truth, tally, yield* outcome(summaries)),
     sent: tally.sent,

@@ -1,6 +1,7 @@
 /** Waits until everything that was published is settled. */
-import { Transport } from "@surety/core"
+import type { Topic } from "@surety/core"
 import { Config, Duration, Effect, Schedule, Schema, Stream } from "effect"
+import { lag } from "../support/untilSettled.ts"
 
 /** Nothing moves any more, or the database is gone: what came of the deliveries cannot be told. */
 export class Stalled extends Schema.TaggedError<Stalled>()("Stalled", { detail: Schema.String }) {
@@ -12,21 +13,14 @@ export class Stalled extends Schema.TaggedError<Stalled>()("Stalled", { detail: 
 /** How long nothing may move. */
 export const patience = Config.Duration("WEBHOOK_PATIENCE").pipe(Config.withDefault(Duration.seconds(30)))
 
-/** How many messages of the topic the group has not settled yet. */
-const lag = Effect.fnUntraced(function* (topic: string, group: string) {
-  const transport = yield* Transport.Transport
-  const progress = yield* transport.progress(topic, group)
-  return progress.reduce((total, partition) => total + partition.lag, 0)
-})
-
 /** Completes once the group has settled every message of the topic; fails when that comes no closer for too long. */
-export const settled = Effect.fn("Webhooks.settled")(function* (topic: string, group: string) {
+export const settled = Effect.fn("Webhooks.settled")(function* (topic: Topic.Any, group: string) {
   const limit = yield* patience
   let last = "no consumer has joined"
   const look = lag(topic, group).pipe(
     Effect.tap((n) =>
       Effect.sync(() => {
-        last = `${n} messages of ${topic} are not settled`
+        last = `${n} messages of ${topic.name} are not settled`
       })
     ),
     Effect.tapError((error) =>

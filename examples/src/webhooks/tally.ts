@@ -10,7 +10,7 @@ export interface Tally {
   readonly latencies: Array<number>
   /** Workers that were killed. */
   kills: number
-  /** How many steps of the plan are over. */
+  /** How many steps of the sender's plan are over. */
   readonly steps: SubscriptionRef.SubscriptionRef<number>
 }
 
