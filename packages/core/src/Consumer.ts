@@ -83,6 +83,7 @@ export interface Settings {
   readonly drainTimeout: Duration.Duration
   readonly defectRetry: Schedule.Schedule<unknown, unknown>
   readonly maxCrashes: number
+  readonly redeliverAfter: Duration.Duration
 }
 
 /**
@@ -122,6 +123,13 @@ export interface Options<H> {
    * Default 3.
    */
   readonly maxCrashes?: number | undefined
+  /**
+   * A retry that is due later than this is stored and redelivered, with its
+   * attempt number, by whoever holds the partition then; an earlier one is
+   * waited for under the lease. Default 10 seconds. Transports that cannot
+   * store it wait for every one.
+   */
+  readonly redeliverAfter?: Duration.Input | undefined
 }
 
 /** @internal */
@@ -178,7 +186,8 @@ export const make = <
       drainTimeout: Duration.fromInputUnsafe(options.drainTimeout ?? "10 seconds"),
       defectRetry:
         options.defectRetry ?? Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 3 })),
-      maxCrashes: options.maxCrashes ?? 3
+      maxCrashes: options.maxCrashes ?? 3,
+      redeliverAfter: Duration.fromInputUnsafe(options.redeliverAfter ?? "10 seconds")
     }
   })
 

@@ -15,6 +15,7 @@ const item = (offset: number, key?: string, flags: Partial<Item> = {}): Item => 
     offset,
     attempts: undefined
   },
+  parked: false,
   suspect: false,
   counted: false,
   attempt: 1,

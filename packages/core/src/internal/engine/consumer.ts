@@ -12,6 +12,7 @@ import { ConsumeError, type ConsumeErrorReason, InvalidConsumer, Stopped, Transp
 import type { Consumer } from "../../Consumer.ts"
 import * as Guarantee from "../../Guarantee.ts"
 import * as Topic from "../../Topic.ts"
+import { TransportError } from "../../TransportError.ts"
 import { invalidName, invalidPartitions } from "../names.ts"
 import { BatchSize, type Context, type End } from "./context.ts"
 import { servePartition } from "./partition.ts"
@@ -53,7 +54,8 @@ const start = Effect.fnUntraced(function* (
     consumer,
     delivery,
     permits: Semaphore.makeUnsafe(consumer.settings.concurrency),
-    batch: new BatchSize(consumer.settings.batchSize)
+    batch: new BatchSize(consumer.settings.batchSize),
+    redeliverAfter: Duration.toMillis(consumer.settings.redeliverAfter)
   }
   const declaration = Topic.declaration(consumer.topic)
   const subscription = yield* Effect.mapError(
@@ -76,6 +78,7 @@ const start = Effect.fnUntraced(function* (
     if (end._tag === "StopSignal") {
       return Deferred.fail(failed, error(new Stopped({ id: end.id, cause: end.cause })))
     }
+    if (!(end instanceof TransportError)) return Deferred.die(failed, end)
     if (end.reason._tag === "Fenced") return Effect.logDebug(`lost a partition: ${end.message}`)
     return Deferred.fail(failed, error(new TransportFailed({ cause: end })))
   }

@@ -12,6 +12,8 @@ export interface Context {
   /** One permit for each handler that may run. */
   readonly permits: Semaphore.Semaphore
   readonly batch: BatchSize
+  /** Retries that wait for more milliseconds than this are kept aside in the store. */
+  readonly redeliverAfter: number
 }
 
 /** A handler failed with an error for which the consumer is to stop. */

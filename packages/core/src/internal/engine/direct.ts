@@ -40,12 +40,24 @@ export const handleDirect = Effect.fnUntraced(function* (
       }
     }
   }
+  if (ending?._tag === "Park") {
+    const redeliver = served.redeliver!
+    yield* persist(redeliver.park(item, ending.dueAt))
+    yield* redeliver.follow(item, ending.dueAt)
+    return []
+  }
   if (ending !== undefined) {
     if (ending._tag === "DeadLetter") {
       // Stored before the message is settled: a crash in between repeats it, and loses nothing (invariant 4).
       yield* persist(served.assignment.deadLetter([yield* deadLetterOf(served, item, ending.failure)]))
     }
     yield* logEnding(served, item, ending)
+  }
+  if (item.parked) {
+    const redeliver = served.redeliver!
+    yield* persist(redeliver.settle([item]))
+    redeliver.parking.settle(item.record.offset)
+    return []
   }
   served.progress.settle(item.record.offset)
   yield* endCounted(served, item)

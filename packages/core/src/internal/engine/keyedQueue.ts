@@ -12,6 +12,8 @@ import type { RetryState } from "./failures.ts"
 /** A claimed record and what has become of it so far. */
 export interface Item {
   readonly record: ClaimedRecord
+  /** Kept aside, and due: the cursor has passed it. */
+  readonly parked: boolean
   /** May have killed its process: handled while nothing else of the partition is. */
   readonly suspect: boolean
   /** Whether its claims are counted one by one, in the store. */
@@ -22,6 +24,17 @@ export interface Item {
   notBefore: number
   retries: RetryState | undefined
 }
+
+export const makeItem = (record: ClaimedRecord): Item => ({
+  record,
+  parked: false,
+  suspect: false,
+  counted: false,
+  attempt: 1,
+  failures: 0,
+  notBefore: 0,
+  retries: undefined
+})
 
 interface Lane {
   readonly items: Array<Item>
@@ -62,6 +75,15 @@ export class KeyedQueue {
       this.#size++
     }
     this.signal.notify()
+  }
+
+  /** Takes out what waits behind a record that is in flight. */
+  withdraw(item: Item): ReadonlyArray<Item> {
+    const lane = this.#lanes.get(laneKey(item))
+    if (lane === undefined) return []
+    const items = lane.items.splice(0)
+    this.#size -= items.length
+    return items
   }
 
   /** No more records are taken, at once or when those that are held are in flight; what is in flight goes on. */

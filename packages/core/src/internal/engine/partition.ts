@@ -6,8 +6,9 @@ import { Signal } from "../../Backend.ts"
 import type { Assignment, ClaimedRecord } from "../../Transport.ts"
 import { type Context, type End, persist } from "./context.ts"
 import { handleDirect } from "./direct.ts"
-import { type Item, KeyedQueue } from "./keyedQueue.ts"
+import { type Item, KeyedQueue, makeItem } from "./keyedQueue.ts"
 import { Progress } from "./progress.ts"
+import { maxParked, Redeliver } from "./redeliver.ts"
 import type { Served } from "./settle.ts"
 import { handleTransactional } from "./transactional.ts"
 
@@ -20,8 +21,13 @@ export const servePartition = (
   const { consumer, delivery, permits } = context
   const { settings, topic } = consumer
   const progress = new Progress(assignment.settled)
-  const served: Served = { context, assignment, progress }
+  const queue = new KeyedQueue()
   const atMostOnce = topic.guarantee === "at-most-once"
+  const redeliver =
+    assignment.redelivery === undefined || atMostOnce
+      ? undefined
+      : new Redeliver(assignment.redelivery, queue, progress)
+  const served: Served = { context, assignment, progress, redeliver }
   const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
 
   /** Stores how far the settled records reach. */
@@ -42,12 +48,17 @@ export const servePartition = (
   )
 
   return Effect.gen(function* () {
-    const queue = new KeyedQueue()
     const settled = new Signal()
     let leaving = false
 
     const fetch = Effect.gen(function* () {
+      if (redeliver !== undefined) yield* redeliver.load
       while (true) {
+        if (redeliver !== undefined && redeliver.parking.size >= maxParked) {
+          const { signal } = redeliver.parking
+          yield* signal.changed(signal.version)
+          continue
+        }
         const seen = queue.signal.version
         const room = settings.prefetch - queue.size
         // Backpressure: claims again when half of the buffer is free.
@@ -63,7 +74,10 @@ export const servePartition = (
           progress.stored = last
         }
         for (const { offset } of records) progress.claim(offset)
-        queue.offer(records.map((record) => makeItem(record, assignment)))
+        const fresh = redeliver === undefined ? records : yield* redeliver.divert(records)
+        queue.offer(fresh.map((record) => toItem(record, assignment)))
+        redeliver?.parking.passed(last)
+        if (fresh.length < records.length) settled.notify()
       }
     })
 
@@ -74,7 +88,7 @@ export const servePartition = (
         const deferred = yield* permits.withPermit(
           Effect.suspend(() => (leaving ? Effect.succeed(batch) : handle(served, batch)))
         )
-        queue.done(batch, deferred)
+        queue.done(batch, redeliver === undefined ? deferred : yield* redeliver.divertItems(deferred))
         settled.notify()
       }
     })
@@ -90,29 +104,21 @@ export const servePartition = (
       Effect.forkScoped(Effect.tapCause(effect, (cause) => Deferred.failCause(failed, cause)))
 
     const fetching = yield* start(fetch)
+    const redelivering = redeliver === undefined ? [] : [yield* start(redeliver.run)]
     const workers = yield* Effect.forEach(Array.from({ length: settings.concurrency }), () => start(work))
     yield* start(storeAlways)
     yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))
 
     // Invariant 21: nothing new is claimed; what runs may end; what has ended is stored. At-most-once, what is claimed
     // is settled already, and would be lost: it is handled.
-    yield* Fiber.interrupt(fetching)
+    yield* Fiber.interruptAll([fetching, ...redelivering])
     leaving = !atMostOnce
     queue.close(atMostOnce ? "once empty" : "now")
     yield* Effect.raceFirst(Deferred.await(failed), Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout))
   }).pipe(Effect.scoped, Effect.ensuring(storeLast), Effect.ensuring(assignment.release))
 }
 
-const makeItem = (record: ClaimedRecord, assignment: Assignment): Item => {
-  const { attempts, offset } = record
-  const suspect = offset <= assignment.suspectUntil
-  return {
-    record,
-    suspect: suspect || attempts !== undefined,
-    counted: suspect || attempts !== undefined,
-    attempt: 1,
-    failures: attempts?.failures ?? 0,
-    notBefore: 0,
-    retries: undefined
-  }
+const toItem = (record: ClaimedRecord, assignment: Assignment): Item => {
+  const suspect = record.offset <= assignment.suspectUntil || record.attempts !== undefined
+  return { ...makeItem(record), suspect, counted: suspect, failures: record.attempts?.failures ?? 0 }
 }

@@ -10,16 +10,23 @@ import { decide, failureOf } from "./failures.ts"
 import { Crashed } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
 import type { Progress } from "./progress.ts"
+import type { Redeliver } from "./redeliver.ts"
 
 /** A partition being served. */
 export interface Served {
   readonly context: Context
   readonly assignment: Assignment
   readonly progress: Progress
+  /** Where the transport can keep messages aside. */
+  readonly redeliver: Redeliver | undefined
 }
 
 /** How an item ended, apart from being handled. */
-export type Ending = { readonly _tag: "DeadLetter"; readonly failure: Failure } | { readonly _tag: "Discard" }
+export type Ending =
+  | { readonly _tag: "DeadLetter"; readonly failure: Failure }
+  | { readonly _tag: "Discard" }
+  /** Not for good: kept aside until it is due. */
+  | { readonly _tag: "Park"; readonly dueAt: number }
 
 /**
  * Invariant 13: an attempt of a message that failed before, or may have killed
@@ -72,7 +79,7 @@ export const releasedOnInterrupt =
  * undefined when it is to be tried again, at `item.notBefore`.
  */
 export const failed = Effect.fnUntraced(function* (
-  { assignment, context, progress }: Served,
+  { assignment, context, progress, redeliver }: Served,
   item: Item,
   cause: Cause.Cause<unknown>
 ): Effect.fn.Return<Ending | undefined, End, any> {
@@ -85,13 +92,16 @@ export const failed = Effect.fnUntraced(function* (
     case "Retry": {
       yield* persist(assignment.endAttempt(item.record.offset, "failed"))
       item.counted = true
+      const dueAt = (yield* Clock.currentTimeMillis) + decision.delay
+      if (redeliver !== undefined && decision.delay > context.redeliverAfter) return { _tag: "Park", dueAt } as const
       item.attempt++
-      item.notBefore = (yield* Clock.currentTimeMillis) + decision.delay
+      item.notBefore = dueAt
       return undefined
     }
     case "Stop":
       // Invariant 13: the next consumer goes on counting. At-most-once the message is settled, and does not come again.
-      if (item.record.offset > progress.stored) yield* persist(assignment.endAttempt(item.record.offset, "failed"))
+      if (item.parked || item.record.offset > progress.stored)
+        yield* persist(assignment.endAttempt(item.record.offset, "failed"))
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
     default:
       return decision
@@ -113,7 +123,7 @@ export const deadLetterOf = ({ context }: Served, item: Item, failure: Failure):
 
 /** Ids and tags only: messages of errors may quote the payload. */
 export const logEnding = ({ context }: Served, item: Item, ending: Ending): Effect.Effect<void> =>
-  ending._tag === "Discard"
+  ending._tag !== "DeadLetter"
     ? Effect.void
     : Effect.logWarning(`dead-lettered a message: ${ending.failure.tag}`).pipe(
         Effect.annotateLogs({

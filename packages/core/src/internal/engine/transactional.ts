@@ -13,6 +13,7 @@ import * as Channel from "../../Channel.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { UnitOfWork } from "../../Guarantee.ts"
 import type { Holder } from "../../Inbox.ts"
+import { PublishError } from "../../PublishError.ts"
 import { Transaction } from "../../Transaction.ts"
 import { TransportError } from "../../TransportError.ts"
 import { CurrentUnit, makeUnit, type Unit } from "../unit.ts"
@@ -84,9 +85,10 @@ export const handleTransactional =
         if (failure === undefined) return
         ending = yield* failed(served, item, failure)
       }
+      const waits = ending === undefined || ending._tag === "Park"
+      if (waits && item.record.key !== undefined) blocked.add(item.record.key)
       if (ending === undefined) {
         deferred.push(item)
-        if (item.record.key !== undefined) blocked.add(item.record.key)
         return
       }
       const failure = yield* transact([{ item, ending }])
@@ -108,7 +110,9 @@ export const handleTransactional =
             served.context.batch.took((yield* Clock.currentTimeMillis) - start)
             served.progress.stored = Math.max(served.progress.stored, exit.value)
             for (const { item, ending } of plans) {
-              served.progress.settle(item.record.offset)
+              if (ending?._tag === "Park") yield* served.redeliver!.follow(item, ending.dueAt)
+              else if (item.parked) served.redeliver!.parking.settle(item.record.offset)
+              else served.progress.settle(item.record.offset)
               if (ending !== undefined) yield* logEnding(served, item, ending)
             }
             return undefined
@@ -121,9 +125,18 @@ export const handleTransactional =
         }
       })
 
+    /** What a handler failed with is its own, also where it is another transport's error, unless the inbox or the outbox raised it. */
+    const isOfTheStore = (error: unknown): boolean =>
+      unit.inbox.isInfrastructure(error) ||
+      (error instanceof PublishError && error.reason._tag === "NotSent" && error.reason.cause.isRetryable)
+
     const judge = (cause: Cause.Cause<unknown>): Verdict => {
-      for (const reason of reasonsWithin(cause)) {
-        const error = Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
+      for (const error of errorsOf(cause)) {
+        if (error instanceof AttemptFailed) {
+          return errorsOf(error.cause).some(isOfTheStore)
+            ? { _tag: "Infrastructure" }
+            : { _tag: "Attempt", cause: error.cause }
+        }
         if (error instanceof TransportError) {
           if (error.isRetryable) return { _tag: "Infrastructure" }
           const { _tag } = error.reason
@@ -132,16 +145,12 @@ export const handleTransactional =
           return { _tag: "Infrastructure" }
         }
       }
-      const failure = Cause.findErrorOption(cause)
-      return {
-        _tag: "Attempt",
-        cause: failure._tag === "Some" && failure.value instanceof AttemptFailed ? failure.value.cause : cause
-      }
+      return { _tag: "Attempt", cause }
     }
 
     /** Returns the progress that was stored. */
     const attempt = (plans: ReadonlyArray<Plan>): Effect.Effect<number, unknown, any> => {
-      const { assignment, context, progress } = served
+      const { assignment, context, progress, redeliver } = served
       const work = makeUnit(unit.outbox)
       const holder: Holder = {
         topic: context.consumer.topic.name,
@@ -152,18 +161,23 @@ export const handleTransactional =
       const body = Effect.gen(function* () {
         const decoded: Array<Exit.Exit<unknown, DecodeFailed> | undefined> = []
         const entries: Array<{ readonly id: string; readonly outcome: "handled" | "discarded" | "dead" }> = []
+        // Rule 19: kept aside and passed by the cursor in one transaction. It is not settled, and has no inbox row.
         for (const { item, ending } of plans) {
+          if (ending?._tag === "Park") yield* redeliver!.park(item, ending.dueAt)
+        }
+        const settling = plans.filter(({ ending }) => ending?._tag !== "Park")
+        for (const { item, ending } of settling) {
           const payload = ending === undefined ? yield* Effect.exit(decode(context, item)) : undefined
           decoded.push(payload)
           const dead = ending?._tag === "DeadLetter" || (payload !== undefined && Exit.isFailure(payload))
           entries.push({ id: item.record.id, outcome: dead ? "dead" : ending === undefined ? "handled" : "discarded" })
         }
         // Invariants 5 and 6: whatever becomes of a message, its inbox row says first that it is settled by this transaction.
-        const fresh = yield* unit.inbox.admit(holder, entries)
+        const fresh = entries.length === 0 ? [] : yield* unit.inbox.admit(holder, entries)
         const letters: Array<DeadLetter> = []
-        for (let i = 0; i < plans.length; i++) {
+        for (let i = 0; i < settling.length; i++) {
           if (!fresh[i]) continue
-          const { item, ending } = plans[i]!
+          const { item, ending } = settling[i]!
           const payload = decoded[i]
           if (payload !== undefined && Exit.isSuccess(payload)) {
             // One handler at a time: a savepoint that one rolls back must not take another's writes.
@@ -177,8 +191,11 @@ export const handleTransactional =
         work.ended = true
         if (letters.length > 0) yield* unit.inbox.deadLetter(letters)
         if (work.outgoing.length > 0) yield* unit.outbox.write(work.outgoing)
+        const parked = settling.flatMap(({ item }) => (item.parked ? [item] : []))
+        if (parked.length > 0) yield* redeliver!.settle(parked)
         // Invariant 10: the epoch is checked by the last statement of the transaction.
-        const reached = progress.reachedWith(new Set(plans.map(({ item }) => item.record.offset)))
+        const passed = plans.flatMap(({ item }) => (item.parked ? [] : [item.record.offset]))
+        const reached = progress.reachedWith(new Set(passed))
         yield* reached > progress.stored ? assignment.settle(reached) : assignment.fence
         return Math.max(reached, progress.stored)
       })
@@ -205,12 +222,10 @@ export const handleTransactional =
     return Effect.map(run(batch), () => deferred)
   }
 
-/** The reasons of a cause, and of the attempt that failed in it. */
-const reasonsWithin = (cause: Cause.Cause<unknown>): ReadonlyArray<Cause.Reason<unknown>> =>
+/** What a cause failed with and died of. */
+const errorsOf = (cause: Cause.Cause<unknown>): ReadonlyArray<unknown> =>
   cause.reasons.flatMap((reason) =>
-    Cause.isFailReason(reason) && reason.error instanceof AttemptFailed
-      ? [reason, ...reason.error.cause.reasons]
-      : [reason]
+    Cause.isFailReason(reason) ? [reason.error] : Cause.isDieReason(reason) ? [reason.defect] : []
   )
 
 /** At-most-once messages of the transaction: one try, which may be lost. */

@@ -1,0 +1,117 @@
+/**
+ * What a group keeps aside of one partition: messages whose retry is due later
+ * than a lease should wait, and the later ones of their keys behind them
+ * (invariant 11). The store has it all; this is what the holder knows of it.
+ */
+import { Signal } from "../../Backend.ts"
+import type { ParkedRecord } from "../../Transport.ts"
+
+interface Entry extends ParkedRecord {
+  dueAt: number | undefined
+  /** In the store: what is not cannot be read back. */
+  stored: boolean
+  /** Waiting for its handler, or in it. */
+  queued: boolean
+}
+
+const laneOf = ({ key, offset }: ParkedRecord): string | number => key ?? offset
+
+export class Parking {
+  readonly #lanes = new Map<string | number, Array<Entry>>()
+  readonly #entries = new Map<number, Entry>()
+  readonly signal = new Signal()
+  #position: number
+
+  /** `position` is the last offset that was claimed. */
+  constructor(position: number) {
+    this.#position = position
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  has(offset: number): boolean {
+    return this.#entries.has(offset)
+  }
+
+  /** Whether messages of the key have to wait behind one that is kept aside. */
+  blocks(key: string | undefined): boolean {
+    return key !== undefined && this.#lanes.has(key)
+  }
+
+  /** Keeps records aside, or changes when they are due. */
+  add(records: ReadonlyArray<ParkedRecord>, stored: boolean): void {
+    for (const record of records) {
+      const known = this.#entries.get(record.offset)
+      if (known !== undefined) {
+        known.dueAt = record.dueAt
+        known.stored = stored
+        known.queued = false
+        continue
+      }
+      const entry: Entry = { ...record, stored, queued: false }
+      this.#entries.set(record.offset, entry)
+      const lane = this.#lanes.get(laneOf(record))
+      if (lane === undefined) {
+        this.#lanes.set(laneOf(record), [entry])
+      } else {
+        lane.push(entry)
+        lane.sort((a, b) => a.offset - b.offset)
+      }
+    }
+    this.signal.notify()
+  }
+
+  stored(records: ReadonlyArray<ParkedRecord>): void {
+    for (const { offset } of records) {
+      const entry = this.#entries.get(offset)
+      if (entry !== undefined) entry.stored = true
+    }
+    this.signal.notify()
+  }
+
+  /** It was taken, and is to be taken again. */
+  unqueue(offset: number): void {
+    const entry = this.#entries.get(offset)
+    if (entry !== undefined) entry.queued = false
+    this.signal.notify()
+  }
+
+  /** It is settled: the next one of its key has its turn, or the key is free. */
+  settle(offset: number): void {
+    const entry = this.#entries.get(offset)
+    if (entry === undefined) return
+    this.#entries.delete(offset)
+    const lane = this.#lanes.get(laneOf(entry))!
+    lane.splice(lane.indexOf(entry), 1)
+    if (lane.length === 0) this.#lanes.delete(laneOf(entry))
+    this.signal.notify()
+  }
+
+  /** What has been claimed so far: a record beyond it may have earlier ones of its key that no one has seen yet. */
+  passed(offset: number): void {
+    this.#position = offset
+    if (this.#entries.size > 0) this.signal.notify()
+  }
+
+  /** Up to `max` records whose turn it is, and when the next one is due. */
+  take(max: number, now: number): { readonly offsets: ReadonlyArray<number>; readonly nextAt: number } {
+    const offsets: Array<number> = []
+    let nextAt = Infinity
+    for (const lane of this.#lanes.values()) {
+      for (const entry of lane) {
+        if (entry.queued) continue
+        if (!entry.stored || entry.offset > this.#position) break
+        if (entry.dueAt !== undefined && entry.dueAt > now) {
+          nextAt = Math.min(nextAt, entry.dueAt)
+          break
+        }
+        if (offsets.length >= max) return { offsets, nextAt: now }
+        entry.queued = true
+        offsets.push(entry.offset)
+      }
+    }
+    return { offsets, nextAt }
+  }
+}

@@ -1,0 +1,127 @@
+/** Durable redelivery: what becomes of a message whose retry is due later than a lease should wait (rule 19). */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { ClaimedRecord, ParkedRecord, Redelivery } from "../../Transport.ts"
+import type { TransportError } from "../../TransportError.ts"
+import { persist } from "./context.ts"
+import { type Item, type KeyedQueue, makeItem } from "./keyedQueue.ts"
+import { Parking } from "./parking.ts"
+import type { Progress } from "./progress.ts"
+
+/** How many records are listed at once, and read at once. */
+const pageSize = 1000
+const readSize = 100
+
+/** How many records of a partition are kept aside before no more are claimed. */
+export const maxParked = 10_000
+
+export class Redeliver {
+  readonly #redelivery: Redelivery
+  readonly #queue: KeyedQueue
+  readonly #progress: Progress
+  readonly parking: Parking
+
+  constructor(redelivery: Redelivery, queue: KeyedQueue, progress: Progress) {
+    this.#redelivery = redelivery
+    this.#queue = queue
+    this.#progress = progress
+    this.parking = new Parking(progress.stored)
+  }
+
+  /** What earlier holders have kept aside. */
+  readonly load: Effect.Effect<void, TransportError> = Effect.gen({ self: this }, function* () {
+    let after = 0
+    while (true) {
+      const page = yield* persist(this.#redelivery.list(after, pageSize))
+      this.parking.add(page, true)
+      if (page.length < pageSize) return
+      after = page[page.length - 1]!.offset
+    }
+  })
+
+  /** Hands what is due to the handlers. */
+  readonly run: Effect.Effect<never, TransportError> = Effect.gen({ self: this }, function* () {
+    const { parking } = this
+    while (true) {
+      const seen = parking.signal.version
+      const now = yield* Clock.currentTimeMillis
+      const { nextAt, offsets } = parking.take(readSize, now)
+      if (offsets.length > 0) {
+        const records = yield* persist(this.#redelivery.read(offsets))
+        const found = new Set(records.map(({ offset }) => offset))
+        for (const offset of offsets) if (!found.has(offset)) parking.settle(offset)
+        this.#queue.offer(records.map(makeParkedItem))
+        continue
+      }
+      const changed = parking.signal.changed(seen)
+      yield* nextAt === Infinity ? changed : Effect.raceFirst(changed, Effect.sleep(nextAt - now))
+    }
+  })
+
+  /** Of claimed records those to handle; the others are, or are now, kept aside. */
+  divert(records: ReadonlyArray<ClaimedRecord>): Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError> {
+    return Effect.suspend(() => {
+      const fresh: Array<ClaimedRecord> = []
+      const behind: Array<ClaimedRecord> = []
+      for (const record of records) {
+        // Kept aside by a holder that ended before its cursor passed the record.
+        if (this.parking.has(record.offset)) this.#progress.settle(record.offset)
+        else if (this.parking.blocks(record.key)) behind.push(record)
+        else fresh.push(record)
+      }
+      return Effect.as(this.#park(behind), fresh)
+    })
+  }
+
+  /** Of messages that are to be tried again those that stay; the others follow one of their key that is kept aside. */
+  divertItems(items: ReadonlyArray<Item>): Effect.Effect<ReadonlyArray<Item>, TransportError> {
+    return Effect.suspend(() => {
+      const follows = ({ parked, record }: Item) => !parked && this.parking.blocks(record.key)
+      const behind = items.filter(follows)
+      return Effect.as(
+        this.#park(behind.map(({ record }) => record)),
+        behind.length === 0 ? items : items.filter((item) => !follows(item))
+      )
+    })
+  }
+
+  #park(records: ReadonlyArray<ClaimedRecord>): Effect.Effect<void, TransportError> {
+    if (records.length === 0) return Effect.void
+    const behind = records.map(({ key, offset }): ParkedRecord => ({ offset, key, dueAt: undefined }))
+    this.parking.add(behind, false)
+    return Effect.map(persist(this.#redelivery.park(behind)), () => {
+      this.parking.stored(behind)
+      for (const { offset } of records) this.#progress.settle(offset)
+    })
+  }
+
+  /** A message was stored as kept aside: later ones of its key that wait for their handlers follow it. */
+  follow(item: Item, dueAt: number): Effect.Effect<void, TransportError> {
+    return Effect.suspend(() => {
+      const { key, offset } = item.record
+      this.parking.add([{ offset, key, dueAt }], true)
+      if (!item.parked) this.#progress.settle(offset)
+      const behind: Array<ClaimedRecord> = []
+      for (const { parked, record } of this.#queue.withdraw(item)) {
+        if (parked) this.parking.unqueue(record.offset)
+        else behind.push(record)
+      }
+      return this.#park(behind)
+    })
+  }
+
+  /** A statement that keeps the message aside. */
+  park({ record: { key, offset } }: Item, dueAt: number): Effect.Effect<void, TransportError> {
+    return this.#redelivery.park([{ offset, key, dueAt }])
+  }
+
+  /** A statement that settles messages that were kept aside. */
+  settle(items: ReadonlyArray<Item>): Effect.Effect<void, TransportError> {
+    return this.#redelivery.settle(items.map(({ record }) => record.offset))
+  }
+}
+
+const makeParkedItem = (record: ClaimedRecord): Item => {
+  const { claims, failures } = record.attempts ?? { claims: 0, failures: 0 }
+  return { ...makeItem(record), parked: true, suspect: claims > failures, counted: true, failures }
+}
