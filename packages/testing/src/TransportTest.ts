@@ -90,12 +90,14 @@ export interface Node {
   /** Writes a row in the transaction of the calling handler, as a user's handler would. Fails as its client fails. */
   readonly apply: (row: Row) => Effect.Effect<void, unknown, Transaction>
   /**
-   * From now on nothing that the node does reaches the store, and what it has
-   * open there is as a lost connection leaves it. The node itself goes on: this
-   * is also how the suite crashes a node, before it interrupts what is left.
+   * From now on nothing that the node does reaches the store; the node itself
+   * goes on. `lost`: its connections break, and are refused, as they are when
+   * its process is killed or the network fails. `frozen`: nothing comes through
+   * and nothing breaks, as when its process is stopped, so that what it has open
+   * in the store stays open. The same thing where the store knows no difference.
    */
-  readonly disconnect: Effect.Effect<void>
-  /** Ends the disconnection: a node that was away comes back. */
+  readonly disconnect: (how: "lost" | "frozen") => Effect.Effect<void>
+  /** Ends the disconnection. What was lost stays lost. */
   readonly reconnect: Effect.Effect<void>
 }
 
@@ -141,31 +143,30 @@ export const suite = <R>(
   options?: { readonly timeout?: Duration.Input | undefined }
 ): void => {
   const timeout = Duration.toMillis(Duration.fromInputUnsafe(options?.timeout ?? "30 seconds"))
-  it.layer(backend.store, { timeout, excludeTestServices: backend.time === "real" })(
-    `TransportTest (${name})`,
-    (it) => {
-      for (const [section, tests] of Object.entries(scenarios)) {
-        describe(section, () => {
-          for (const { name, needsTransactions, run } of tests) {
-            it.effect(
-              name,
-              (context) =>
-                Effect.gen(function* () {
-                  const harness = yield* Harness.make(backend)
-                  if (needsTransactions === true) {
-                    const node = yield* harness.start
-                    const { characteristics } = yield* node.run(Transport.Transport)
-                    if (!characteristics.transactional) {
-                      return context.skip(`the ${characteristics.name} transport has no transactions`)
-                    }
+  // In real time most of a test is waiting for a lease to expire: they wait together.
+  const concurrent = backend.time === "real"
+  it.layer(backend.store, { timeout, concurrent, excludeTestServices: concurrent })(`TransportTest (${name})`, (it) => {
+    for (const [section, tests] of Object.entries(scenarios)) {
+      describe(section, () => {
+        for (const { name, needsTransactions, run } of tests) {
+          it.effect(
+            name,
+            (context) =>
+              Effect.gen(function* () {
+                const harness = yield* Harness.make(backend)
+                if (needsTransactions === true) {
+                  const node = yield* harness.start
+                  const { characteristics } = yield* node.run(Transport.Transport)
+                  if (!characteristics.transactional) {
+                    return context.skip(`the ${characteristics.name} transport has no transactions`)
                   }
-                  yield* run(harness)
-                }),
-              timeout
-            )
-          }
-        })
-      }
+                }
+                yield* run(harness)
+              }),
+            timeout
+          )
+        }
+      })
     }
-  )
+  })
 }

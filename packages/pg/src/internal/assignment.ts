@@ -118,14 +118,18 @@ export const make = (
       Effect.asVoid(
         change(
           "settle",
-          `WITH counted AS (
-            DELETE FROM ${db.schema}.attempt a WHERE a.consumer_group = $1 AND a.partition = $2 AND a.log_offset <= $4
+          // The counts are those of the holder: a stale one that is refused must not take them along.
+          `WITH advanced AS (
+            UPDATE ${db.schema}.cursor SET settled = greatest(settled, $4) WHERE ${held} RETURNING 1 AS held
+          ), counted AS (
+            DELETE FROM ${db.schema}.attempt a USING advanced
+            WHERE a.consumer_group = $1 AND a.partition = $2 AND a.log_offset <= $4
               AND NOT EXISTS (
                 SELECT FROM ${db.schema}.redelivery r
                 WHERE r.consumer_group = $1 AND r.partition = $2 AND r.log_offset = a.log_offset
               )
           )
-          UPDATE ${db.schema}.cursor SET settled = greatest(settled, $4) WHERE ${held} RETURNING 1 AS held`,
+          SELECT held FROM advanced`,
           [BigInt(offset)]
         )
       ),

@@ -80,7 +80,7 @@ export const atMostOnce: ReadonlyArray<Scenario> = [
         const topic = harness.topic("at-most-once")
         yield* harness.consume(reader, topic)
         yield* harness.publish(node, topic, [message("before", "k")])
-        yield* node.disconnect
+        yield* node.disconnect("lost")
         const publishing = yield* Effect.forkScoped(Effect.flip(harness.publish(node, topic, [message("lost", "k")])))
         yield* harness.until(
           "the publish ends",

@@ -194,7 +194,7 @@ export const delivery: ReadonlyArray<Scenario> = [
       yield* harness.consume(node, topic)
       yield* harness.publish(publisher, topic, [message("before", "k")])
       yield* harness.handled(1, topic)
-      yield* publisher.disconnect
+      yield* publisher.disconnect("lost")
       const publishing = yield* Effect.forkScoped(harness.publish(publisher, topic, [message("during", "k")]))
       // Reading through the node that is left takes the store's time, and so the publisher's first try.
       yield* harness.settled(topic)

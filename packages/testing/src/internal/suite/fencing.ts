@@ -32,7 +32,7 @@ export const fencing: ReadonlyArray<Scenario> = [
         const stale = yield* (yield* join(one)).next
         const claimed = yield* stale.claim(10)
         yield* stale.settle(claimed[2]!.offset)
-        yield* one.disconnect
+        yield* one.disconnect("frozen")
         const taking = yield* Effect.forkScoped(Effect.flatMap(join(two), ({ next }) => next))
         yield* harness.until(
           "the partition is taken over",
@@ -46,6 +46,8 @@ export const fencing: ReadonlyArray<Scenario> = [
         yield* holder.settle(again!.offset)
         assert.strictEqual((yield* holder.beginAttempt(claimed[4]!.offset)).claims, 1)
         yield* one.reconnect
+        // There is something to claim: a claim may wait where there is nothing.
+        yield* harness.publish(two, topic, messages(1, 1, "more"))
         const letter = {
           topic: topic.name,
           group,
@@ -66,15 +68,16 @@ export const fencing: ReadonlyArray<Scenario> = [
           const error = yield* Effect.flip(operation as Effect.Effect<unknown, TransportError>)
           assert.isTrue(isFenced(error), `${name}: ${error.message}`)
         }
-        yield* stale.release
         const revoked = yield* Effect.forkScoped(Effect.flip(stale.revoked))
         yield* harness.until(
           "the stale holder is told",
           Effect.sync(() => revoked.pollUnsafe() !== undefined)
         )
         assert.isTrue(isFenced(yield* Effect.flatten(Effect.sync(() => revoked.pollUnsafe()!))))
+        // What is no longer its own it cannot give back either.
+        yield* stale.release
         assert.deepStrictEqual(yield* transport.progress(topic.name, group), [
-          { partition: 0, settled: again!.offset, lag: 6 }
+          { partition: 0, settled: again!.offset, lag: 7, parked: 0 }
         ])
         assert.deepStrictEqual(yield* harness.deadLetters(topic), [])
         assert.strictEqual((yield* holder.beginAttempt(claimed[4]!.offset)).claims, 2)
@@ -101,7 +104,7 @@ export const fencing: ReadonlyArray<Scenario> = [
         yield* settle(claimed[3]!.offset)
         yield* settle(claimed[1]!.offset)
         assert.deepStrictEqual(yield* transport.progress(topic.name, "group"), [
-          { partition: 0, settled: claimed[3]!.offset, lag: 1 }
+          { partition: 0, settled: claimed[3]!.offset, lag: 1, parked: 0 }
         ])
       })
   },
@@ -119,7 +122,7 @@ export const fencing: ReadonlyArray<Scenario> = [
       yield* harness.seen("the third run", (history) =>
         eventsOf(history, "Start", topic).some(({ id }) => id === "m-3")
       )
-      yield* one.disconnect
+      yield* one.disconnect("frozen")
       const two = yield* harness.start
       yield* harness.consume(two, topic)
       yield* harness.seen("all are handled by the successor", (history) =>
@@ -175,7 +178,7 @@ export const fencing: ReadonlyArray<Scenario> = [
             .pipe(one.run)
         )
         yield* Deferred.await(opened)
-        yield* one.disconnect
+        yield* one.disconnect("frozen")
         const next = yield* Effect.forkScoped(
           two.run(
             Effect.flatMap(Transport.Transport, ({ subscribe }) =>
@@ -221,7 +224,7 @@ export const fencing: ReadonlyArray<Scenario> = [
       yield* harness.publish(two, topic, messages(10, 5))
       yield* harness.handled(10, topic)
       yield* harness.settled(topic)
-      yield* one.disconnect
+      yield* one.disconnect("frozen")
       yield* harness.publish(two, topic, messages(10, 5, "away"))
       yield* one.reconnect
       yield* harness.handled(20, topic)

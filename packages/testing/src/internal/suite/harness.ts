@@ -120,14 +120,15 @@ export const make = Effect.fnUntraced(function* <R>(backend: TransportTest.Backe
       state: "up",
       crash: Effect.gen(function* () {
         yield* history.record({ _tag: "Crash", node: name })
-        yield* built.disconnect
+        yield* built.disconnect("lost")
         yield* ending("crashed")
       }).pipe(Effect.uninterruptible),
-      disconnect: Effect.gen(function* () {
-        yield* history.record({ _tag: "Disconnect", node: name })
-        node.state = "cut off"
-        yield* built.disconnect
-      }).pipe(Effect.uninterruptible),
+      disconnect: (how) =>
+        Effect.gen(function* () {
+          yield* history.record({ _tag: "Disconnect", node: name })
+          node.state = "cut off"
+          yield* built.disconnect(how)
+        }).pipe(Effect.uninterruptible),
       reconnect: Effect.gen(function* () {
         yield* built.reconnect
         node.state = "up"

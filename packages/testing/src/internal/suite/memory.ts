@@ -48,9 +48,10 @@ export const memory = (options?: {
         services: built,
         apply: (row) =>
           Effect.flatMap(Transaction, ({ afterCommit }) => afterCommit(Effect.sync(() => void rows.push(row)))),
-        disconnect: Effect.sync(() => {
-          node.alive = false
-        }),
+        disconnect: () =>
+          Effect.sync(() => {
+            node.alive = false
+          }),
         reconnect: Effect.sync(() => {
           node.alive = true
         })

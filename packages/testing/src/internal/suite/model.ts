@@ -82,8 +82,8 @@ export interface TestNode {
   state: "up" | "cut off" | "crashed" | "stopped"
   /** Ends it, with nothing said to the store. */
   readonly crash: Effect.Effect<void>
-  /** Cuts it off from the store, without its knowing. */
-  readonly disconnect: Effect.Effect<void>
+  /** Cuts it off from the store. */
+  readonly disconnect: TransportTest.Node["disconnect"]
   readonly reconnect: Effect.Effect<void>
   /** Ends it in order. */
   readonly stop: Effect.Effect<void>

@@ -234,7 +234,7 @@ export const nodes: ReadonlyArray<Scenario> = [
       const consumer = yield* harness.consume(one, topic, { batchSize: 1, handle: () => Deferred.await(open) })
       yield* harness.publish(one, topic, messages(3, 3))
       yield* harness.seen("a run", (history) => eventsOf(history, "Start", topic).length === 1)
-      yield* one.disconnect
+      yield* one.disconnect("lost")
       yield* Deferred.succeed(open, undefined)
       yield* harness.seen("its end", (history) => eventsOf(history, "End", topic).length > 0)
       yield* consumer.stop
