@@ -20,8 +20,8 @@ type Step = (now: number, input: unknown) => Pull.Pull<readonly [unknown, Durati
 
 /** How far a message has come in its schedules. */
 export interface RetryState {
-  /** By the rule that names the schedule: two rules may share one. */
-  readonly steps: Map<object, Step>
+  /** By the rule that names the schedule: two rules may share one. `ahead`: milliseconds that its clock is ahead, of delays that other processes waited for. */
+  readonly steps: Map<object, { readonly step: Step; ahead: number }>
   /** Failures that an earlier process has recorded, and whose errors are forgotten. */
   readonly forgotten: number
 }
@@ -106,20 +106,22 @@ const nextDelay = Effect.fnUntraced(function* (
   error: unknown
 ): Effect.fn.Return<Duration.Duration | undefined, unknown, any> {
   const now = yield* Clock.currentTimeMillis
-  const begun = steps.get(key)
-  if (begun !== undefined) return yield* advance(begun, now, error, 0)
-  const step = (yield* Schedule.toStep(schedule)) as Step
-  steps.set(key, step)
-  return yield* advance(step, now, error, forgotten)
+  let begun = steps.get(key)
+  if (begun === undefined) {
+    begun = { step: (yield* Schedule.toStep(schedule)) as Step, ahead: 0 }
+    steps.set(key, begun)
+    // What has been waited for since counts for schedules that are bounded by time.
+    for (let i = 0; i < forgotten; i++) {
+      const delay = yield* advance(begun.step, now + begun.ahead, error)
+      if (delay === undefined) return undefined
+      begun.ahead += Duration.toMillis(delay)
+    }
+  }
+  return yield* advance(begun.step, now + begun.ahead, error)
 })
 
-const advance = Effect.fnUntraced(function* (step: Step, now: number, error: unknown, replays: number) {
-  for (let i = 0; i <= replays; i++) {
-    const result = yield* Pull.catchDone(step(now, error) as any, () => Effect.undefined) as Effect.Effect<
-      readonly [unknown, Duration.Duration] | undefined
-    >
-    if (result === undefined) return undefined
-    if (i === replays) return result[1]
-  }
-  return undefined
-})
+const advance = (step: Step, now: number, error: unknown): Effect.Effect<Duration.Duration | undefined, unknown, any> =>
+  Pull.catchDone(
+    Effect.map(step(now, error), ([, delay]) => delay),
+    () => Effect.undefined
+  )
