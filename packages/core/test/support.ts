@@ -62,10 +62,14 @@ export const seen = (envelope: Pick<Envelope.Envelope<unknown>, "id" | "attempt"
 
 type Service = Transport.Transport["Service"]
 
-/** The in-memory guarantees, over a transport of which some operations are replaced. */
+/** The in-memory guarantees, over stores of which some operations are replaced. */
 export const layerOver = (
   replace: (real: Service) => Partial<Service>,
-  options: { readonly acks?: Parameters<typeof Acks.layer>[0]["timeout"] } = {}
+  options: {
+    readonly acks?: Parameters<typeof Acks.layer>[0]["timeout"]
+    readonly inbox?: (real: Inbox.Inbox["Service"]) => Partial<Inbox.Inbox["Service"]>
+    readonly outbox?: (real: Outbox.Outbox["Service"]) => Partial<Outbox.Outbox["Service"]>
+  } = {}
 ) =>
   Surety.layer.pipe(
     Layer.provideMerge(
@@ -75,8 +79,14 @@ export const layerOver = (
           Effect.map(Transport.Transport, (real) => ({ ...real, ...replace(real) }))
         ).pipe(Layer.provide(Transport.layerMemory)),
         Acks.layer({ level: "all", timeout: options.acks ?? "5 seconds" }),
-        Inbox.layerMemory,
-        Outbox.layerMemory,
+        Layer.effect(
+          Inbox.Inbox,
+          Effect.map(Inbox.Inbox, (real) => ({ ...real, ...options.inbox?.(real) }))
+        ).pipe(Layer.provide(Inbox.layerMemory)),
+        Layer.effect(
+          Outbox.Outbox,
+          Effect.map(Outbox.Outbox, (real) => ({ ...real, ...options.outbox?.(real) }))
+        ).pipe(Layer.provide(Outbox.layerMemory)),
         DeadLetters.layerMemory
       )
     )
