@@ -68,7 +68,12 @@ export const make = Effect.fnUntraced(function* <R>(backend: TransportTest.Backe
     let tries = 0
     return Effect.flatMap(holds, (now) => {
       if (now) return Effect.succeed(true)
-      return ++tries >= attempts ? Effect.die(new NeverHappened(what, history.events)) : Effect.as(tick, false)
+      return ++tries < attempts
+        ? Effect.as(tick, false)
+        : Effect.andThen(
+            Effect.exit(observe),
+            Effect.suspend(() => Effect.die(new NeverHappened(what, history.events)))
+          )
     }).pipe(Effect.repeat({ until: (done) => done, schedule: polling }), Effect.asVoid)
   }
 
@@ -406,12 +411,12 @@ export const make = Effect.fnUntraced(function* <R>(backend: TransportTest.Backe
     verify,
     close,
     record,
-    /** A partition key of the topic's that lies in another partition than `key`. */
-    elsewhere: (of: TestTopic, key: string): string => {
-      const home = Backend.partitionOf({ id: "", key }, of.partitions)
-      for (let i = 0; ; i++) {
-        if (Backend.partitionOf({ id: "", key: `other-${i}` }, of.partitions) !== home) return `other-${i}`
-      }
+    /** Two keys that lie in one partition of the topic's, and not in that of `key`. */
+    elsewhere: (of: TestTopic, key: string): readonly [string, string] => {
+      const partition = (key: string) => Backend.partitionOf({ id: "", key }, of.partitions)
+      const others = Array.from({ length: 1000 }, (_, index) => `other-${index}`)
+      const one = others.find((other) => partition(other) !== partition(key))!
+      return [one, others.find((other) => other !== one && partition(other) === partition(one))!]
     }
   }
 })

@@ -33,11 +33,16 @@ export class Violated extends Error {
   }
 }
 
-/** What a test waited for did not come about. */
+/** What a test waited for did not come about. The violations are those of the history so far. */
 export class NeverHappened extends Error {
   readonly _tag = "NeverHappened"
+  readonly violations: ReadonlyArray<History.Violation>
   constructor(what: string, history: History.History) {
-    super(`never happened: ${what}\n\nthe history:\n${History.timeline(history.slice(-200))}`)
+    const violations = History.check(history)
+    super(
+      `never happened: ${what}\n\nby then: ${History.format(violations)}\n\nthe history:\n${History.timeline(history.slice(-200))}`
+    )
+    this.violations = violations
   }
 }
 
