@@ -17,6 +17,7 @@ import {
   type Scope
 } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
+import { mutate } from "./mutate.ts"
 
 /** A message of a test: which one it is, its key, and what its handler is to do. */
 export const Note = Schema.Struct({
@@ -243,3 +244,14 @@ export const lease = (node: Node, topic: Topic.Any, group = "workers") =>
     }
     return { assignment, holder, next }
   }).pipe(node.run)
+
+/** What a holder that is silent for long enough loses: its leases, and its place in the group. */
+export const expireLeases = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`UPDATE surety.cursor SET lease_until = '-infinity'`
+  yield* sql`UPDATE surety.member SET alive_until = '-infinity'`
+})
+
+/** Switches a protection off, or changes it. */
+export const changeFunction = (name: string, from: string, to: string) =>
+  Effect.flatMap(PgClient.PgClient, (sql) => Effect.orDie(mutate(sql, "surety", name, from, to)))
