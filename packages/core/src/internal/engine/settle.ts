@@ -92,7 +92,8 @@ export const failed = Effect.fnUntraced(function* (
     case "Retry": {
       yield* persist(assignment.endAttempt(item.record.offset, "failed"))
       item.counted = true
-      const dueAt = (yield* Clock.currentTimeMillis) + decision.delay
+      // Whole milliseconds: a sum of fractions may be a rounding error ahead of every tick of the clock.
+      const dueAt = Math.ceil((yield* Clock.currentTimeMillis) + decision.delay)
       if (redeliver !== undefined && decision.delay > context.redeliverAfter) return { _tag: "Park", dueAt } as const
       item.attempt++
       item.notBefore = dueAt
