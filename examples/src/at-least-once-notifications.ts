@@ -16,7 +16,7 @@ const Mails = Topic.make("mails", {
   key: (mail) => mail.to // the mails to one address stay in order
 })
 
-class ServerBusy extends Schema.TaggedError<ServerBusy>()("ServerBusy", {}) {}
+export class ServerBusy extends Schema.TaggedError<ServerBusy>()("ServerBusy", {}) {}
 class NoSuchAddress extends Schema.TaggedError<NoSuchAddress>()("NoSuchAddress", { address: Schema.String }) {}
 
 export class MailServer extends Context.Service<

@@ -1,0 +1,102 @@
+import { readdirSync } from "node:fs"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, References } from "effect"
+import { TestClock } from "effect/testing"
+import * as Notifications from "../src/at-least-once-notifications.ts"
+import { run } from "./support/program.ts"
+
+const example = (...args: ReadonlyArray<string>) => run(["scripts/example.ts", ...args])
+
+describe("npm run example", () => {
+  it.live("at-most-once-metrics", () =>
+    Effect.gen(function* () {
+      const { code, stderr, stdout } = yield* example("at-most-once-metrics")
+      assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: [] })
+      assert.strictEqual(stdout.length, 1)
+      assert.match(stdout[0]!, /^4 page views published, counted:/)
+      assert.match(stdout[0]!, /'\/': 2/)
+      assert.match(stdout[0]!, /'\/pricing': 1/)
+      assert.notMatch(stdout[0]!, /docs/)
+    })
+  )
+
+  it.live("at-least-once-notifications", () =>
+    Effect.gen(function* () {
+      const { code, stderr, stdout } = yield* example("at-least-once-notifications")
+      assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: [] })
+      assert.deepStrictEqual(stdout.filter((line) => line.startsWith("sent")).sort(), [
+        "sent to ada@example.com, attempt 3",
+        "sent to grace@example.com, attempt 3"
+      ])
+      assert.strictEqual(stdout.at(-1), "dead letters: [ 'nobody@example.org: NoSuchAddress' ]")
+    })
+  )
+
+  it.live("exactly-once-payments", () =>
+    Effect.gen(function* () {
+      const { code, stderr, stdout } = yield* example("exactly-once-payments")
+      assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: [] })
+      assert.match(stdout.join("\n"), /'all together' │ 0 /)
+    })
+  )
+
+  it.live("test-with-testclock", () =>
+    Effect.gen(function* () {
+      const { code, stdout } = yield* example("test-with-testclock")
+      assert.strictEqual(code, 0)
+      assert.match(stdout.join("\n"), /2 passed/)
+    })
+  )
+
+  it.live("webhooks, with options", () =>
+    Effect.gen(function* () {
+      const { code, stdout } = yield* example("webhooks", "--help")
+      assert.strictEqual(code, 0)
+      assert.include(stdout.join("\n"), "--without-inbox")
+    })
+  )
+
+  it.live("with a name that there is not, names those that there are", () =>
+    Effect.gen(function* () {
+      const { code, stderr } = yield* example("exactly-twice")
+      assert.strictEqual(code, 1)
+      assert.strictEqual(stderr[0], 'There is no example "exactly-twice".')
+      const listed = stderr.filter((line) => line.startsWith("  ")).map((line) => line.trim())
+      const files = readdirSync(new URL("../src", import.meta.url)).filter((name) => name.endsWith(".ts"))
+      assert.deepStrictEqual(listed, [...files.map((name) => name.replace(/(\.test)?\.ts$/, "")), "webhooks"].sort())
+    })
+  )
+})
+
+describe("the notifications example", () => {
+  it.effect("dead-letters what a mail server that stays busy never takes, after nine attempts", () =>
+    Effect.gen(function* () {
+      const { ServerBusy } = Notifications
+      let tries = 0
+      const server = Notifications.MailServer.of({
+        send: () =>
+          Effect.andThen(
+            Effect.sync(() => tries++),
+            Effect.fail(new ServerBusy())
+          )
+      })
+      const fiber = yield* Effect.forkChild(
+        Notifications.program.pipe(
+          Effect.provideService(Notifications.MailServer, server),
+          Effect.provideService(References.MinimumLogLevel, "Error")
+        )
+      )
+      yield* TestClock.adjust("1 minute")
+      const letters = yield* Fiber.join(fiber)
+      assert.deepStrictEqual(
+        letters.map(({ attempts, failure }) => [failure.tag, attempts]),
+        [
+          ["ServerBusy", 9],
+          ["ServerBusy", 9],
+          ["ServerBusy", 9]
+        ]
+      )
+      assert.strictEqual(tries, 27)
+    })
+  )
+})
