@@ -21,7 +21,7 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { type Pipeable, Prototype } from "effect/Pipeable"
 import * as Schedule from "effect/Schedule"
@@ -32,6 +32,7 @@ import type { ConsumeError } from "./ConsumeError.ts"
 import type { Envelope } from "./Envelope.ts"
 import type * as Guarantee from "./Guarantee.ts"
 import * as engine from "./internal/engine/consumer.ts"
+import { Rejected, RetryAfter } from "./internal/engine/verdict.ts"
 import type * as Topic from "./Topic.ts"
 import type { Transaction } from "./Transaction.ts"
 import type { StartFrom } from "./Transport.ts"
@@ -274,6 +275,33 @@ export const stop: ByTag = byTag("Stop")
  */
 export const orDeadLetter = <A, E, R>(self: Consumer<A, E, R>): Consumer<A, never, R> =>
   withRule(self, { _tag: "DeadLetter", tags: undefined })
+
+/**
+ * Called in a handler: sends its message to the dead letters at once, whatever
+ * the consumer's rules say. `reason` is kept with it. Its transaction, if it is
+ * in one, is rolled back.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const reject = (reason: string): Effect.Effect<never> => Effect.die(new Rejected(reason))
+
+/**
+ * Called in a handler: runs it again after a delay, whatever the consumer's
+ * rules say, as when a server has answered with `Retry-After`. Its transaction,
+ * if it is in one, is rolled back, and the attempt counts as a failed one.
+ *
+ * **Gotchas**
+ *
+ * There is no bound but the handler's own: look at `envelope.attempt`. An
+ * at-most-once handler does not run again: its message goes to the dead
+ * letters.
+ *
+ * @category verdicts
+ * @since 0.1.0
+ */
+export const retryAfter = (delay: Duration.Input): Effect.Effect<never> =>
+  Effect.suspend(() => Effect.die(new RetryAfter(Duration.fromInputUnsafe(delay))))
 
 /**
  * Runs the consumer for as long as the layer lives.

@@ -9,6 +9,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type { Rule } from "../../Consumer.ts"
 import type { Failure } from "../../DeadLetters.ts"
+import { verdictOf } from "./verdict.ts"
 
 export type Decision =
   | { readonly _tag: "Retry"; readonly delay: number }
@@ -73,6 +74,11 @@ export const decide = Effect.fnUntraced(function* (
   item: { retries: RetryState | undefined; readonly failures: number },
   cause: Cause.Cause<unknown>
 ): Effect.fn.Return<Decision, never, any> {
+  const verdict = verdictOf(cause)
+  if (verdict?._tag === "RetryAfter" && defectRetry !== undefined) {
+    return { _tag: "Retry", delay: Duration.toMillis(verdict.delay) }
+  }
+  if (verdict !== undefined) return { _tag: "DeadLetter", failure: failureOf(Cause.die(verdict)) }
   const typed = Cause.findError(cause)
   const expected = Result.isSuccess(typed)
   const error = expected ? typed.success : Cause.squash(cause)
