@@ -153,7 +153,7 @@ export const suite = <R>(
             name,
             (context) =>
               Effect.gen(function* () {
-                const harness = yield* Harness.make(backend)
+                const harness = yield* Harness.make(backend, (reason) => context.skip(reason))
                 if (needsTransactions === true) {
                   const node = yield* harness.start
                   const { characteristics } = yield* node.run(Transport.Transport)

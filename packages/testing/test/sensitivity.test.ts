@@ -65,7 +65,7 @@ const scenarioOf = (name: string) => {
 const violatedBy = (scenario: string, backend: ReturnType<typeof without>) =>
   Effect.gen(function* () {
     const exit = yield* Effect.exit(
-      Effect.scoped(Effect.flatMap(Harness.make(backend), (harness) => scenarioOf(scenario).run(harness)))
+      Effect.scoped(Effect.flatMap(Harness.make(backend, assert.fail), (harness) => scenarioOf(scenario).run(harness)))
     )
     assert.isTrue(Exit.isFailure(exit), "the scenario passed")
     const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
@@ -92,7 +92,7 @@ const sound = without({})
 describe("the suite is sensitive to", () => {
   it.layer(sound.store)("nothing, where nothing is missing", (it) => {
     it.effect("the wrapped backend passes", () =>
-      Effect.flatMap(Harness.make(sound), (harness) =>
+      Effect.flatMap(Harness.make(sound, assert.fail), (harness) =>
         scenarioOf("effects and messages of each handler commit once, whatever failed before").run(harness)
       )
     )

@@ -47,8 +47,8 @@ export const make = (
           "park",
           `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR SHARE),
           due AS (
-            SELECT p.log_offset, CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000) END AS due_at
-            FROM unnest($4::bigint[], $5::double precision[]) AS p(log_offset, due_at)
+            SELECT p.log_offset, CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000.0) END AS due_at
+            FROM unnest($4::bigint[], $5::bigint[]) AS p(log_offset, due_at)
           ),
           again AS (
             UPDATE ${db.schema}.redelivery r SET due_at = due.due_at FROM held, due
@@ -64,7 +64,12 @@ export const make = (
             ON CONFLICT DO NOTHING
           )
           SELECT 1 AS held FROM held`,
-          [records.map(({ offset }) => BigInt(offset)), records.map(({ dueAt }) => dueAt ?? -1), group.topic.id]
+          [
+            records.map(({ offset }) => BigInt(offset)),
+            // The client wants the elements of an array to be of one size.
+            records.map(({ dueAt }) => BigInt(Math.ceil(dueAt ?? -1))),
+            group.topic.id
+          ]
         )
       ),
     read: (offsets) =>

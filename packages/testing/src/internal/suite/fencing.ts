@@ -22,7 +22,7 @@ export const fencing: ReadonlyArray<Scenario> = [
         const declaration = { name: topic.name, partitions: 1 }
         const group = "group"
         const join = (node: TestNode) =>
-          node.run(
+          node.keep(
             Effect.flatMap(Transport.Transport, (transport) =>
               transport.subscribe({ topic: declaration, group, startFrom: "earliest" })
             )

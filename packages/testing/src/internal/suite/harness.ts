@@ -48,7 +48,11 @@ const decodeMessage = Schema.decodeUnknownOption(Schema.fromJsonString(Message))
 
 export interface Harness extends Effect.Success<ReturnType<typeof make>> {}
 
-export const make = Effect.fnUntraced(function* <R>(backend: TransportTest.Backend<R>) {
+export const make = Effect.fnUntraced(function* <R>(
+  backend: TransportTest.Backend<R>,
+  /** Ends the test as a skipped one. */
+  skip: (reason: string) => never
+) {
   const services = yield* Effect.context<R>()
   const scope = yield* Effect.scope
   const history = History.make()
@@ -143,7 +147,8 @@ export const make = Effect.fnUntraced(function* <R>(backend: TransportTest.Backe
         node.state = "stopped"
         return close(own, name)
       }),
-      run: (effect) => Effect.provideContext(effect, built.services)
+      run: (effect) => Effect.provideContext(effect, built.services),
+      keep: (effect) => Scope.provide(Effect.provideContext(effect, built.services), own)
     }
     applies.set(node, built.apply)
     scopes.set(node, own)
@@ -397,6 +402,7 @@ export const make = Effect.fnUntraced(function* <R>(backend: TransportTest.Backe
   return {
     leaseMillis: Duration.toMillis(Duration.fromInputUnsafe(backend.lease)),
     history,
+    skip: (reason: string): Effect.Effect<never> => Effect.sync(() => skip(reason)),
     start,
     topic,
     publish,

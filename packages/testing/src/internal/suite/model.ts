@@ -7,6 +7,7 @@ import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as History from "../../History.ts"
 import type * as TransportTest from "../../TransportTest.ts"
 
@@ -68,6 +69,7 @@ export interface ConsumeOptions
       | "drainTimeout"
       | "defectRetry"
       | "maxCrashes"
+      | "redeliverAfter"
     >
   > {
   /** The test's own part of the handler: between two effects, where the topic is exactly-once. */
@@ -93,6 +95,10 @@ export interface TestNode {
   /** Ends it in order. */
   readonly stop: Effect.Effect<void>
   readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, Exclude<R, TransportTest.Services>>
+  /** The same, for what lasts until the node ends. */
+  readonly keep: <A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, Exclude<Exclude<R, TransportTest.Services>, Scope.Scope>>
 }
 
 const suiteId = globalThis.crypto.randomUUID().slice(0, 8)

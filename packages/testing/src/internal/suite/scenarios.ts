@@ -5,6 +5,7 @@ import { failures } from "./failures.ts"
 import { fencing } from "./fencing.ts"
 import { nodes } from "./nodes.ts"
 import { records } from "./records.ts"
+import { redelivery } from "./redelivery.ts"
 import type { Scenario } from "./scenario.ts"
 import { units } from "./units.ts"
 
@@ -14,6 +15,7 @@ export const scenarios = {
   "at most once": atMostOnce,
   "units of work": units,
   failures,
+  redelivery,
   nodes,
   fencing
 } satisfies Record<string, ReadonlyArray<Scenario>>
