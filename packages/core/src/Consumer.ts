@@ -40,14 +40,23 @@ import type { StartFrom } from "./Transport.ts"
 const TypeId = "~@surety/core/Consumer"
 
 /**
- * Consumes messages of payload `A`. `E` holds the failures that have not been
- * decided yet; `R` what it requires.
+ * The guarantees under which a handler may start more than once for a message.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Consumer<in out A, out E, out R> extends Pipeable {
-  readonly [TypeId]: { readonly _A: (_: A) => A; readonly _E: () => E; readonly _R: () => R }
+export type Repeatable = "at-least-once" | "exactly-once"
+
+/**
+ * Consumes messages of payload `A`. `E` holds the failures that have not been
+ * decided yet; `R` what it requires; `G` is the guarantee of its topic, any one
+ * where it is left out.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Consumer<in out A, out E, out R, out G extends Guarantee.Name = any> extends Pipeable {
+  readonly [TypeId]: { readonly _A: (_: A) => A; readonly _E: () => E; readonly _R: () => R; readonly _G: () => G }
   readonly topic: Topic.Any
   readonly settings: Settings
   readonly handler: (payload: any, envelope: Envelope<any>) => Effect.Effect<unknown, unknown, any>
@@ -134,10 +143,6 @@ export interface Options<H> {
 }
 
 /** @internal */
-export type ErrorOf<H> = H extends (...args: any) => Effect.Effect<any, infer E, any> ? E : never
-/** @internal */
-export type ServicesOf<H> = H extends (...args: any) => Effect.Effect<any, any, infer R> ? R : never
-/** @internal */
 export type Given<G extends Guarantee.Name, C> = Scope | (G extends "exactly-once" ? Channel.Of<Transaction, C> : never)
 type Tags<E> = Extract<E, { readonly _tag: string }>["_tag"]
 
@@ -160,19 +165,11 @@ type Tags<E> = Extract<E, { readonly _tag: string }>["_tag"]
  * @category constructors
  * @since 0.1.0
  */
-export const make = <
-  S extends Schema.Constraint,
-  G extends Guarantee.Name,
-  C,
-  H extends (payload: S["Type"], envelope: Envelope<S["Type"]>) => Effect.Effect<unknown, any, any>
->(
+export const make = <S extends Schema.Constraint, G extends Guarantee.Name, C, E, R>(
   topic: Topic.Topic<S, G, C>,
-  options: Options<H>
-): Consumer<
-  S["Type"],
-  ErrorOf<H>,
-  Guarantee.Required<G, C> | S["DecodingServices"] | Exclude<ServicesOf<H>, Given<G, C>>
-> =>
+  // Spelled out, so that `Effect.fn` is told the types of its arguments.
+  options: Options<(payload: S["Type"], envelope: Envelope<S["Type"]>) => Effect.Effect<unknown, E, R>>
+): Consumer<S["Type"], E, Guarantee.Required<G, C> | S["DecodingServices"] | Exclude<R, Given<G, C>>, G> =>
   of({
     topic,
     handler: options.handler,
@@ -208,7 +205,7 @@ const tagsOf = (tag: string | ReadonlyArray<string>): ReadonlyArray<string> => (
  * What outlives the schedule keeps its place in the error type, for a
  * disposition to decide. Later messages of the same key wait; others go on. The
  * first rule that names an error applies. Not for at-most-once topics, whose
- * handlers start once: building the layer of such a consumer fails.
+ * handlers start once: it does not compile.
  *
  * @category dispositions
  * @since 0.1.0
@@ -216,11 +213,11 @@ const tagsOf = (tag: string | ReadonlyArray<string>): ReadonlyArray<string> => (
 export const retry: {
   <E, R2 = never>(
     schedule: Schedule.Schedule<unknown, NoInfer<E>, never, R2>
-  ): <A, R>(self: Consumer<A, E, R>) => Consumer<A, E, R | R2>
+  ): <A, R, G extends Repeatable>(self: Consumer<A, E, R, G>) => Consumer<A, E, R | R2, G>
   <E, const T extends Tags<E>, R2 = never>(
     tag: T | ReadonlyArray<T>,
     schedule: Schedule.Schedule<unknown, NoInfer<Extract<E, { readonly _tag: T }>>, never, R2>
-  ): <A, R>(self: Consumer<A, E, R>) => Consumer<A, E, R | R2>
+  ): <A, R, G extends Repeatable>(self: Consumer<A, E, R, G>) => Consumer<A, E, R | R2, G>
 } = (...args: [any] | [any, any]) =>
   ((self: Consumer<any, any, any>) =>
     withRule(
@@ -233,7 +230,7 @@ export const retry: {
 interface ByTag {
   <E, const T extends Tags<E>>(
     tag: T | ReadonlyArray<T>
-  ): <A, R>(self: Consumer<A, E, R>) => Consumer<A, Exclude<E, { readonly _tag: T }>, R>
+  ): <A, R, G extends Guarantee.Name>(self: Consumer<A, E, R, G>) => Consumer<A, Exclude<E, { readonly _tag: T }>, R, G>
 }
 
 const byTag =
@@ -273,7 +270,7 @@ export const stop: ByTag = byTag("Stop")
  * @category dispositions
  * @since 0.1.0
  */
-export const orDeadLetter = <A, E, R>(self: Consumer<A, E, R>): Consumer<A, never, R> =>
+export const orDeadLetter = <A, E, R, G extends Guarantee.Name>(self: Consumer<A, E, R, G>): Consumer<A, never, R, G> =>
   withRule(self, { _tag: "DeadLetter", tags: undefined })
 
 /**

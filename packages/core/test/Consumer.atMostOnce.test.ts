@@ -90,4 +90,17 @@ describe("a consumer of an at-most-once topic", () => {
       )
     }).pipe(Effect.provide(Surety.layerMemory))
   )
+
+  it.effect("is refused with a retry, also where the types were circumvented", () =>
+    Effect.gen(function* () {
+      // The cast: with its types, a retry on this topic does not compile.
+      const retry: any = Consumer.retry(Schedule.recurs(1))
+      const consumer: Consumer.Consumer<unknown, never, never> = retry(
+        Consumer.make(Notes, { group: "readers", handler: () => Effect.void })
+      )
+      const error = yield* Effect.flip(Consumer.run(consumer))
+      assert.strictEqual(error.reason._tag, "InvalidConsumer")
+      assert.include(error.message, "starts once and cannot be retried")
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
 })
