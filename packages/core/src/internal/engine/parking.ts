@@ -78,6 +78,18 @@ export class Parking {
     this.signal.notify()
   }
 
+  /** Whether a record that was taken still has its turn, now that it was read; it is taken again where it has not. */
+  confirm(offset: number): boolean {
+    const entry = this.#entries.get(offset)
+    if (entry === undefined || !entry.queued) return false
+    for (const earlier of this.#lanes.get(laneOf(entry))!) {
+      if (earlier === entry) return true
+      if (!earlier.queued) break
+    }
+    this.unqueue(offset)
+    return false
+  }
+
   /** It is settled: the next one of its key has its turn, or the key is free. */
   settle(offset: number): void {
     const entry = this.#entries.get(offset)

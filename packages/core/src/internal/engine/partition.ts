@@ -51,6 +51,7 @@ export const servePartition = (
     const settled = new Signal()
     let leaving = false
 
+    const item = (record: ClaimedRecord) => toItem(record, assignment)
     const fetch = Effect.gen(function* () {
       if (redeliver !== undefined) yield* redeliver.load
       while (true) {
@@ -74,10 +75,13 @@ export const servePartition = (
           progress.stored = last
         }
         for (const { offset } of records) progress.claim(offset)
-        const fresh = redeliver === undefined ? records : yield* redeliver.divert(records)
-        queue.offer(fresh.map((record) => toItem(record, assignment)))
-        redeliver?.parking.passed(last)
-        if (fresh.length < records.length) settled.notify()
+        if (redeliver === undefined) {
+          queue.offer(records.map(item))
+        } else {
+          yield* redeliver.divert(records, item)
+          redeliver.parking.passed(last)
+          settled.notify()
+        }
       }
     })
 

@@ -50,7 +50,8 @@ export class Redeliver {
         const records = yield* persist(this.#redelivery.read(offsets))
         const found = new Set(records.map(({ offset }) => offset))
         for (const offset of offsets) if (!found.has(offset)) parking.settle(offset)
-        this.#queue.offer(records.map(makeParkedItem))
+        // One of its key may have failed again meanwhile: then its turn is over.
+        this.#queue.offer(records.filter(({ offset }) => parking.confirm(offset)).map(makeParkedItem))
         continue
       }
       const changed = parking.signal.changed(seen)
@@ -58,8 +59,11 @@ export class Redeliver {
     }
   })
 
-  /** Of claimed records those to handle; the others are, or are now, kept aside. */
-  divert(records: ReadonlyArray<ClaimedRecord>): Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError> {
+  /** Hands claimed records to the handlers, but for those that are, or are now, kept aside. */
+  divert(
+    records: ReadonlyArray<ClaimedRecord>,
+    toItem: (record: ClaimedRecord) => Item
+  ): Effect.Effect<void, TransportError> {
     return Effect.suspend(() => {
       const fresh: Array<ClaimedRecord> = []
       const behind: Array<ClaimedRecord> = []
@@ -69,7 +73,10 @@ export class Redeliver {
         else if (this.parking.blocks(record.key)) behind.push(record)
         else fresh.push(record)
       }
-      return Effect.as(this.#park(behind), fresh)
+      if (behind.length > 0) return Effect.andThen(this.#park(behind), this.divert(fresh, toItem))
+      // In one step with the look at what blocks: a key that is kept aside in between would be overtaken.
+      this.#queue.offer(fresh.map(toItem))
+      return Effect.void
     })
   }
 
