@@ -4,7 +4,9 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { StoredRecord } from "./Envelope.ts"
 import * as internal from "./internal/memory/deadLetters.ts"
@@ -44,7 +46,20 @@ export interface DeadLetter {
 }
 
 /**
- * Which dead letters to list; all fields narrow.
+ * Where a dead letter is: no two are in one place.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Place {
+  readonly topic: string
+  readonly group: string
+  readonly partition: number
+  readonly offset: number
+}
+
+/**
+ * Which dead letters are meant; all fields narrow.
  *
  * @category models
  * @since 0.1.0
@@ -52,10 +67,16 @@ export interface DeadLetter {
 export interface Filter {
   readonly topic?: string | undefined
   readonly group?: string | undefined
+  /** The id of the message. */
+  readonly id?: string | undefined
+  /** The tag of the failure. */
+  readonly tag?: string | undefined
+  /** Dead-lettered before this time, in milliseconds since the epoch. */
+  readonly before?: number | undefined
 }
 
 /**
- * Reads dead letters.
+ * Reads dead letters, gives them another chance, and removes them.
  *
  * @category services
  * @since 0.1.0
@@ -65,6 +86,22 @@ export class DeadLetters extends Context.Service<
   {
     /** Oldest first by topic, group, partition and offset; read in pages of bounded size. */
     readonly list: (filter?: Filter) => Stream.Stream<DeadLetter, TransportError>
+    readonly get: (place: Place) => Effect.Effect<Option.Option<DeadLetter>, TransportError>
+    /**
+     * Hands messages to the group that failed on them, once more, with the same
+     * ids and their attempts counted from zero, and returns how many. They are
+     * no dead letters any more. In batches: interrupted and repeated, it goes on
+     * where it was.
+     *
+     * A redriven message is exempt from order: later ones of its key have been
+     * handled.
+     */
+    readonly redrive: (filter?: Filter) => Effect.Effect<number, TransportError>
+    /**
+     * Removes dead letters for good, in batches, and returns how many. An
+     * exactly-once group goes on refusing their ids as settled.
+     */
+    readonly purge: (filter?: Filter) => Effect.Effect<number, TransportError>
   }
 >()("@surety/core/DeadLetters") {}
 

@@ -83,6 +83,7 @@ export interface ClaimedRecord extends StoredRecord {
  */
 export interface ParkedRecord {
   readonly offset: number
+  /** The key whose later records wait behind it. None for a redriven one: it is exempt from order. */
   readonly key: string | undefined
   /**
    * When it is due, in milliseconds since the epoch. Undefined for one that
@@ -104,6 +105,8 @@ export interface ParkedRecord {
  * @since 0.1.0
  */
 export interface Redelivery {
+  /** Completes when others may have added records: a redrive of dead letters. */
+  readonly added: Effect.Effect<void>
   /** What is parked, by offset: up to `max` of those after `after`. */
   readonly list: (after: number, max: number) => Effect.Effect<ReadonlyArray<ParkedRecord>, TransportError>
   /** Keeps records aside; for one that is already, changes when it is due. The counts of their attempts stay. */

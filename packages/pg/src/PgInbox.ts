@@ -100,7 +100,9 @@ const make = Effect.gen(function* () {
           sql,
           `INSERT INTO ${db.schema}.inbox (consumer_group, id, outcome)
           SELECT $1, e.id, e.outcome FROM unnest($2::text[], $3::text[]) AS e(id, outcome) ORDER BY e.id COLLATE "C"
-          ON CONFLICT DO NOTHING RETURNING id`,
+          ON CONFLICT (consumer_group, id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
+            WHERE inbox.outcome = 'pending'
+          RETURNING id`,
           [
             groups.get(groupKey(holder)),
             Array.from(first.keys()),

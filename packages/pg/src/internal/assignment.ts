@@ -159,7 +159,7 @@ export const make = (
           Effect.succeed(db.control)
         )
       ),
-    redelivery: redelivery.make(db, group, partition, change, held),
+    redelivery: redelivery.make(db, signals, group, partition, change, held),
     deadLetter: (letters: ReadonlyArray<DeadLetter>) =>
       Effect.asVoid(
         change(

@@ -91,6 +91,7 @@ const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   headers text NOT NULL,
   published_at timestamptz NOT NULL,
   payload bytea NOT NULL,
+  ordered boolean NOT NULL DEFAULT true,
   due_at timestamptz,
   PRIMARY KEY (consumer_group, partition, log_offset)
 )`,

@@ -2,9 +2,10 @@
 import type { ParkedRecord, Redelivery } from "@surety/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Change, Group } from "./assignment.ts"
-import { type Database, rows } from "./database.ts"
+import { type Database, inRealTime, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import { type ClaimRow, toClaimed } from "./records.ts"
+import type { Signals } from "./signals.ts"
 import { unescape } from "./text.ts"
 
 interface ParkedRow {
@@ -13,8 +14,12 @@ interface ParkedRow {
   readonly due_at: Date | null
 }
 
+/** A redrive whose notification was lost is found at every so many polls. */
+const pollsUntilFound = 10
+
 export const make = (
   db: Database,
+  signals: Signals,
   group: Group,
   partition: number,
   change: Change,
@@ -22,11 +27,22 @@ export const make = (
   held: string
 ): Redelivery => {
   const failed = toTransportError("redelivery", group.topic.name)
+  const redriven = signals.redriven(group.id)
+  let seen = redriven.version
   return {
+    added: Effect.suspend(() =>
+      Effect.raceFirst(redriven.changed(seen), inRealTime(Effect.sleep(db.settings.pollMillis * pollsUntilFound)))
+    ).pipe(
+      Effect.andThen(
+        Effect.sync(() => {
+          seen = redriven.version
+        })
+      )
+    ),
     list: (after, max) =>
       rows<ParkedRow>(
         db.control,
-        `SELECT log_offset, key, due_at FROM ${db.schema}.redelivery
+        `SELECT log_offset, CASE WHEN ordered THEN key END AS key, due_at FROM ${db.schema}.redelivery
         WHERE consumer_group = $1 AND partition = $2 AND log_offset > $3 ORDER BY log_offset LIMIT $4`,
         [group.id, partition, BigInt(after), max]
       ).pipe(

@@ -17,6 +17,8 @@ export interface Signals {
   readonly partition: (topic: number, partition: number) => Signal
   /** Members of a group came or went. */
   readonly group: (group: number) => Signal
+  /** Dead letters of a group were redriven. */
+  readonly redriven: (group: number) => Signal
   /** Wakes the partitions, here and elsewhere. */
   readonly stored: (topic: number, partitions: Iterable<number>) => void
 }
@@ -25,6 +27,7 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
   Effect.gen(function* () {
     const partitions = new Map<string, Signal>()
     const groups = new Map<string, Signal>()
+    const redriven = new Map<string, Signal>()
     const signalOf = (signals: Map<string, Signal>, key: string): Signal => {
       let signal = signals.get(key)
       if (signal === undefined) {
@@ -48,8 +51,10 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
     })
 
     const receive = (payload: string): void => {
-      if (payload.startsWith("g")) {
-        groups.get(payload.slice(1))?.notify()
+      const kind = payload[0]
+      if (kind === "g" || kind === "r") {
+        const signals = kind === "g" ? groups : redriven
+        signals.get(payload.slice(1))?.notify()
         return
       }
       const [topic, which] = payload.slice(1).split(":")
@@ -58,7 +63,7 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
     const listen = Effect.gen(function* () {
       const notifications = yield* db.leases.listen(db.channel)
       // Whatever happened before, or while the connection was away.
-      for (const signal of [...partitions.values(), ...groups.values()]) signal.notify()
+      for (const signal of [...partitions.values(), ...groups.values(), ...redriven.values()]) signal.notify()
       while (true) receive((yield* Queue.take(notifications)).payload)
     }).pipe(
       Effect.scoped,
@@ -72,6 +77,7 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
     return {
       partition: (topic, partition) => signalOf(partitions, `${topic}/${partition}`),
       group: (group) => signalOf(groups, `${group}`),
+      redriven: (group) => signalOf(redriven, `${group}`),
       stored: (topic, which) => {
         let waiting = pending.get(topic)
         if (waiting === undefined) {

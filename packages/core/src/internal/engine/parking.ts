@@ -63,6 +63,14 @@ export class Parking {
     this.signal.notify()
   }
 
+  /** What others have added, apart from what is known. */
+  discover(records: ReadonlyArray<ParkedRecord>): void {
+    this.add(
+      records.filter(({ offset }) => !this.has(offset)),
+      true
+    )
+  }
+
   stored(records: ReadonlyArray<ParkedRecord>): void {
     for (const { offset } of records) {
       const entry = this.#entries.get(offset)

@@ -108,7 +108,7 @@ export const servePartition = (
       Effect.forkScoped(Effect.tapCause(effect, (cause) => Deferred.failCause(failed, cause)))
 
     const fetching = yield* start(fetch)
-    const redelivering = redeliver === undefined ? [] : [yield* start(redeliver.run)]
+    const redelivering = redeliver === undefined ? [] : [yield* start(redeliver.run), yield* start(redeliver.watch)]
     const workers = yield* Effect.forEach(Array.from({ length: settings.concurrency }), () => start(work))
     yield* start(storeAlways)
     yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))

@@ -28,16 +28,20 @@ export class Redeliver {
     this.parking = new Parking(progress.stored)
   }
 
-  /** What earlier holders have kept aside. */
+  /** What is kept aside, by earlier holders and by redrives. */
   readonly load: Effect.Effect<void, TransportError> = Effect.gen({ self: this }, function* () {
     let after = 0
     while (true) {
       const page = yield* persist(this.#redelivery.list(after, pageSize))
-      this.parking.add(page, true)
+      this.parking.discover(page)
       if (page.length < pageSize) return
       after = page[page.length - 1]!.offset
     }
   })
+
+  readonly watch: Effect.Effect<never, TransportError> = Effect.forever(
+    Effect.suspend(() => Effect.andThen(this.#redelivery.added, this.load))
+  )
 
   /** Hands what is due to the handlers. */
   readonly run: Effect.Effect<never, TransportError> = Effect.gen({ self: this }, function* () {

@@ -1,7 +1,9 @@
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { DeadLetter, DeadLetters } from "../../DeadLetters.ts"
+import type { DeadLetter, DeadLetters, Filter } from "../../DeadLetters.ts"
 import { MemoryStore } from "../../MemoryStore.ts"
+import { type Group, groupKey, placeOf } from "./store.ts"
 
 const compare = (a: DeadLetter, b: DeadLetter): number =>
   a.topic !== b.topic
@@ -14,15 +16,54 @@ const compare = (a: DeadLetter, b: DeadLetter): number =>
         : 1
       : a.record.partition - b.record.partition || a.record.offset - b.record.offset
 
-export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = Effect.map(MemoryStore, (store) => ({
-  list: (filter) =>
-    Stream.suspend(() =>
-      Stream.fromIterable(
-        Array.from(store.groups.values())
-          .filter((group) => filter?.topic === undefined || group.topic === filter.topic)
-          .filter((group) => filter?.group === undefined || group.name === filter.group)
-          .flatMap((group) => Array.from(group.deadLetters.values()))
-          .sort(compare)
-      )
+const matches =
+  ({ before, group, id, tag, topic }: Filter) =>
+  (letter: DeadLetter): boolean =>
+    (topic === undefined || letter.topic === topic) &&
+    (group === undefined || letter.group === group) &&
+    (id === undefined || letter.record.id === id) &&
+    (tag === undefined || letter.failure.tag === tag) &&
+    (before === undefined || letter.time < before)
+
+export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = Effect.map(MemoryStore, (store) => {
+  const find = (filter: Filter = {}): Array<{ readonly group: Group; readonly letter: DeadLetter }> =>
+    Array.from(store.groups.values()).flatMap((group) =>
+      Array.from(group.deadLetters.values())
+        .filter(matches(filter))
+        .map((letter) => ({ group, letter }))
     )
-}))
+  return {
+    list: (filter) =>
+      Stream.suspend(() =>
+        Stream.fromIterable(
+          find(filter)
+            .map(({ letter }) => letter)
+            .sort(compare)
+        )
+      ),
+    get: (place) =>
+      Effect.sync(() =>
+        Option.fromUndefinedOr(store.groups.get(groupKey(place.topic, place.group))?.deadLetters.get(placeOf(place)))
+      ),
+    redrive: (filter) =>
+      Effect.sync(() => {
+        const found = find(filter)
+        for (const { group, letter } of found) {
+          const { id, offset, partition } = letter.record
+          const cursor = group.cursors[partition]!
+          group.deadLetters.delete(placeOf(letter.record))
+          if (group.inbox.get(id) === "dead") group.inbox.set(id, "pending")
+          cursor.attempts.delete(offset)
+          cursor.parked.set(offset, { offset, key: undefined, dueAt: undefined })
+        }
+        for (const { group } of found) group.redriven.notify()
+        return found.length
+      }),
+    purge: (filter) =>
+      Effect.sync(() => {
+        const found = find(filter)
+        for (const { group, letter } of found) group.deadLetters.delete(placeOf(letter.record))
+        return found.length
+      })
+  }
+})

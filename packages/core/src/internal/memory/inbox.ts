@@ -71,7 +71,11 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
               })
             }
             const found = inbox.get(id)
-            if (found === undefined || (typeof found === "object" && found.state === "aborted")) {
+            if (
+              found === undefined ||
+              found === "pending" ||
+              (typeof found === "object" && found.state === "aborted")
+            ) {
               // Taken by this transaction until it ends, as by a row that is inserted and not committed.
               inbox.set(id, tx)
               tx.changes.push(() => inbox.set(id, outcome))

@@ -40,7 +40,8 @@ export interface Group {
   /** Members in the order in which they joined, with the time until which each is believed alive. */
   readonly members: Map<object, number>
   readonly membership: Signal
-  readonly inbox: Map<string, Outcome | Tx>
+  readonly redriven: Signal
+  readonly inbox: Map<string, Outcome | "pending" | Tx>
   readonly deadLetters: Map<string, DeadLetter>
 }
 
@@ -62,6 +63,9 @@ export interface Store {
 export const make = (settings: Settings): Store => ({ settings, logs: new Map(), groups: new Map() })
 
 export const groupKey = (topic: string, group: string): string => JSON.stringify([topic, group])
+
+export const placeOf = ({ offset, partition }: { readonly partition: number; readonly offset: number }): string =>
+  `${partition}/${offset}`
 
 export const makeLog = (partitions: number): Log => ({
   partitions: Array.from({ length: partitions }, () => []),
@@ -87,6 +91,7 @@ export const makeGroup = (topic: string, name: string, log: Log, from: "earliest
   }),
   members: new Map(),
   membership: new Signal(),
+  redriven: new Signal(),
   inbox: new Map(),
   deadLetters: new Map()
 })

@@ -25,7 +25,7 @@ import {
   type TransportErrorReason,
   Unavailable
 } from "../../TransportError.ts"
-import { type Cursor, type Group, groupKey, type Log, makeGroup, makeLog, takeOver } from "./store.ts"
+import { type Cursor, type Group, groupKey, type Log, makeGroup, makeLog, placeOf, takeOver } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
 export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Effect.gen(function* () {
@@ -96,6 +96,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
     const start = cursor.settled
     const suspectUntil = Math.max(cursor.claimed, cursor.settled)
     let position = start
+    let redriven = group.redriven.version
 
     const held = () => cursor.epoch === epoch
     const fenced = () => new Fenced({ group: group.name, partition, epoch })
@@ -163,6 +164,11 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
           return undefined
         }),
       redelivery: {
+        added: Effect.suspend(() =>
+          Effect.map(group.redriven.changed(redriven), () => {
+            redriven = group.redriven.version
+          })
+        ),
         list: (after, max) =>
           access("redelivery", group.topic, () =>
             Array.from(cursor.parked.values())
@@ -314,7 +320,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
 })
 
 export const storeDeadLetters = (group: Group, letters: ReadonlyArray<DeadLetter>): void => {
-  for (const letter of letters) group.deadLetters.set(`${letter.record.partition}/${letter.record.offset}`, letter)
+  for (const letter of letters) group.deadLetters.set(placeOf(letter.record), letter)
 }
 
 const isReason = (u: unknown): u is TransportErrorReason => u instanceof Error
