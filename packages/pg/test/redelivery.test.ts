@@ -15,6 +15,7 @@ const Replies = Topic.make("replies", { schema: Schema.String, guarantee: "exact
 
 const drained = Effect.flatMap(Transport.Transport, (transport) =>
   Effect.repeat(transport.progress("orders", "readers"), {
+    schedule: Schedule.spaced("20 millis"),
     until: (progress) => progress.every(({ lag }) => lag === 0)
   })
 )

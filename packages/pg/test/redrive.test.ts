@@ -4,7 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Consumer, DeadLetters, Producer, Topic, Transport } from "@surety/core"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as TestPostgres from "@surety/testing/TestPostgres"
-import { Effect, Layer, Option, Schema, Stream } from "effect"
+import { Effect, Layer, Option, Schedule, Schema, Stream } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
 
 class Broken extends Schema.TaggedError<Broken>()("Broken", {}) {}
@@ -21,6 +21,7 @@ const Orders = Topic.make("orders", {
 
 const drained = Effect.flatMap(Transport.Transport, (transport) =>
   Effect.repeat(transport.progress("orders", "readers"), {
+    schedule: Schedule.spaced("20 millis"),
     until: (progress) => progress.every(({ lag }) => lag === 0)
   })
 )
