@@ -193,7 +193,7 @@ describe("the suite is sensitive to", () => {
   finds(
     "epochs that are not checked",
     [5, 10],
-    "exactly-once: a handler that was away while another took over settles nothing",
+    "exactly-once: a handler whose connections were frozen while another took over settles nothing",
     {
       assignment: ({ fence, settle }) => ({
         settle: (offset) => Effect.catch(settle(offset), () => Effect.void),

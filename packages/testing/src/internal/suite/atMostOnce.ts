@@ -86,6 +86,8 @@ export const atMostOnce: ReadonlyArray<Scenario> = [
           "the publish ends",
           Effect.sync(() => publishing.pollUnsafe() !== undefined)
         )
+        const error = yield* Effect.flatten(Effect.sync(() => publishing.pollUnsafe()!))
+        assert.include(["NotSent", "MaybeSent"], error.reason._tag)
         yield* node.reconnect
         yield* harness.publish(node, topic, [message("after", "k")])
         yield* harness.handled(2, topic)

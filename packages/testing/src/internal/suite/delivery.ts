@@ -198,6 +198,7 @@ export const delivery: ReadonlyArray<Scenario> = [
       const publishing = yield* Effect.forkScoped(harness.publish(publisher, topic, [message("during", "k")]))
       // Reading through the node that is left takes the store's time, and so the publisher's first try.
       yield* harness.settled(topic)
+      assert.isUndefined(publishing.pollUnsafe())
       yield* publisher.reconnect
       yield* harness.until(
         "the publish ends",

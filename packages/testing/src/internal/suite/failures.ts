@@ -152,7 +152,7 @@ export const failures: ReadonlyArray<Scenario> = [
         yield* harness.consume(node, topic, {
           batchSize: 1,
           interruptFails: true,
-          handlerTimeout: "200 millis",
+          handlerTimeout: "2 seconds",
           defectRetry: Schedule.recurs(4),
           handle: ({ id }) =>
             Effect.suspend(() => {

@@ -109,42 +109,47 @@ export const fencing: ReadonlyArray<Scenario> = [
       })
   },
 
-  ...forEach(lossless, "a handler that was away while another took over settles nothing", (harness, guarantee) =>
-    Effect.gen(function* () {
-      const one = yield* harness.start
-      const topic = harness.topic(guarantee, { partitions: 1 })
-      const open = Deferred.makeUnsafe<void>()
-      yield* harness.consume(one, topic, {
-        batchSize: 4,
-        handle: ({ id }) => (id === "m-3" ? Deferred.await(open) : Effect.void)
-      })
-      yield* harness.publish(one, topic, messages(8, 1))
-      yield* harness.seen("the third run", (history) =>
-        eventsOf(history, "Start", topic).some(({ id }) => id === "m-3")
-      )
-      yield* one.disconnect("frozen")
-      const two = yield* harness.start
-      yield* harness.consume(two, topic)
-      yield* harness.seen("all are handled by the successor", (history) =>
-        new Set(
-          eventsOf(history, "End", topic)
-            .filter(({ node }) => node === two.name)
-            .map(({ id }) => id)
-        ).has("m-8")
-      )
-      yield* harness.settled(topic)
-      yield* one.reconnect
-      yield* Deferred.succeed(open, undefined)
-      yield* harness.seen("the end of the stale run", (history) => {
-        const stale = eventsOf(history, "Start", topic).find(({ id, node }) => id === "m-3" && node === one.name)!
-        return eventsOf(history, "End", topic).some(({ run }) => run === stale.run)
-      })
-      yield* harness.publish(two, topic, messages(4, 1, "after"))
-      yield* harness.handled(12, topic)
-      yield* harness.verify
-      const [progress] = yield* harness.progress(topic)
-      assert.strictEqual(progress!.lag, 0)
-    })
+  ...(["frozen", "lost"] as const).flatMap((how) =>
+    forEach(
+      lossless,
+      `a handler whose connections were ${how} while another took over settles nothing`,
+      (harness, guarantee) =>
+        Effect.gen(function* () {
+          const one = yield* harness.start
+          const topic = harness.topic(guarantee, { partitions: 1 })
+          const open = Deferred.makeUnsafe<void>()
+          yield* harness.consume(one, topic, {
+            batchSize: 4,
+            handle: ({ id }) => (id === "m-3" ? Deferred.await(open) : Effect.void)
+          })
+          yield* harness.publish(one, topic, messages(8, 1))
+          yield* harness.seen("the third run", (history) =>
+            eventsOf(history, "Start", topic).some(({ id }) => id === "m-3")
+          )
+          yield* one.disconnect(how)
+          const two = yield* harness.start
+          yield* harness.consume(two, topic)
+          yield* harness.seen("all are handled by the successor", (history) =>
+            new Set(
+              eventsOf(history, "End", topic)
+                .filter(({ node }) => node === two.name)
+                .map(({ id }) => id)
+            ).has("m-8")
+          )
+          yield* harness.settled(topic)
+          yield* one.reconnect
+          yield* Deferred.succeed(open, undefined)
+          yield* harness.seen("the end of the stale run", (history) => {
+            const stale = eventsOf(history, "Start", topic).find(({ id, node }) => id === "m-3" && node === one.name)!
+            return eventsOf(history, "End", topic).some(({ run }) => run === stale.run)
+          })
+          yield* harness.publish(two, topic, messages(4, 1, "after"))
+          yield* harness.handled(12, topic)
+          yield* harness.verify
+          const [progress] = yield* harness.progress(topic)
+          assert.strictEqual(progress!.lag, 0)
+        })
+    )
   ),
 
   {
@@ -228,7 +233,8 @@ export const fencing: ReadonlyArray<Scenario> = [
       yield* harness.publish(two, topic, messages(10, 5, "away"))
       yield* one.reconnect
       yield* harness.handled(20, topic)
-      yield* harness.verify
+      const history = yield* harness.verify
+      assert.isTrue(eventsOf(history, "Start", topic).every(({ epoch, node }) => epoch === 1 && node === one.name))
     })
   )
 ]

@@ -226,7 +226,7 @@ export const nodes: ReadonlyArray<Scenario> = [
       })
   ),
 
-  ...forEach(lossless, "a node that cannot reach the store stops all the same", (harness, guarantee) =>
+  ...forEach(lossless, "a consumer whose connections are lost stops all the same", (harness, guarantee) =>
     Effect.gen(function* () {
       const one = yield* harness.start
       const topic = harness.topic(guarantee, { partitions: 1 })
