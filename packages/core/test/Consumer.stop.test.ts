@@ -119,6 +119,61 @@ describe("stopping", () => {
   )
 })
 
+describe("a failure of the transport that may pass", () => {
+  const down = (operation: string) =>
+    Effect.fail(
+      new TransportError({ operation, topic: "notes", reason: new Unavailable({ detail: "the store is down" }) })
+    )
+
+  it.effect("costs a lease, or a wait for the next one, and not the consumer", () => {
+    const lost = Deferred.makeUnsafe<void>()
+    let refusals = 2
+    return Effect.gen(function* () {
+      const events = yield* Queue.unbounded<string>()
+      yield* during(
+        Consumer.make(Notes, {
+          group: "readers",
+          handler: ({ id }, { epoch }) => Queue.offer(events, `${id} ${epoch}`)
+        }),
+        Effect.gen(function* () {
+          yield* quiet
+          yield* TestClock.adjust("10 seconds")
+          yield* Producer.publish(Notes, note("a1", "a"))
+          assert.deepStrictEqual(yield* takeN(events, 1), ["a1 1"])
+          yield* Deferred.succeed(lost, undefined)
+          yield* quiet
+          yield* Producer.publish(Notes, note("a2", "a"))
+          assert.deepStrictEqual(yield* takeN(events, 1), ["a2 2"])
+        })
+      )
+      assert.strictEqual(yield* lag("notes", "readers"), 0)
+    }).pipe(
+      Effect.provide(
+        layerOver((real) => ({
+          subscribe: (options) =>
+            Effect.map(real.subscribe(options), ({ next }) => ({
+              next: Effect.suspend(() =>
+                refusals-- > 0
+                  ? down("next")
+                  : Effect.map(next, (assignment) =>
+                      assignment.epoch === 1
+                        ? {
+                            ...assignment,
+                            revoked: Effect.raceFirst(
+                              assignment.revoked,
+                              Effect.andThen(Deferred.await(lost), down("lease"))
+                            )
+                          }
+                        : assignment
+                    )
+              )
+            }))
+        }))
+      )
+    )
+  })
+})
+
 describe("shutting down while the store cannot be reached", () => {
   it.effect("ends within the drain timeout", () =>
     Effect.gen(function* () {

@@ -312,6 +312,42 @@ describe("publishing in an exactly-once handler", () => {
     }).pipe(Effect.provide(Surety.layerMemory))
   )
 
+  for (const [name, fault] of [
+    ["hangs", Effect.never],
+    ["dies", Effect.die("a mistake in the transport")]
+  ] as const) {
+    it.effect(`at most once holds nothing up where the transport ${name} after the commit`, () =>
+      Effect.gen(function* () {
+        const events = yield* Queue.unbounded<string>()
+        const consumer = Consumer.make(In, {
+          group: "in",
+          batchSize: 1,
+          handler: ({ id }, { attempt }) =>
+            Effect.andThen(Queue.offer(events, `${id}#${attempt}`), Producer.publish(Loose, id))
+        }).pipe(Consumer.orDeadLetter)
+        yield* during(
+          consumer,
+          Effect.gen(function* () {
+            yield* Producer.publishAll(In, [note("a"), note("b")])
+            assert.deepStrictEqual(yield* takeN(events, 1), ["a#1"])
+            yield* quiet
+            yield* TestClock.adjust("5 seconds")
+            assert.deepStrictEqual(yield* takeN(events, 1), ["b#1"])
+            yield* quiet
+            yield* TestClock.adjust("5 seconds")
+          })
+        )
+        assert.deepStrictEqual(yield* Queue.clear(events), [])
+      }).pipe(
+        Effect.provide(
+          layerOver((real) => ({
+            publish: (topic, records) => (topic.name === "loose" ? fault : real.publish(topic, records))
+          })).pipe((layer) => Layer.merge(layer, AtMostOnce.layer.pipe(Layer.provide(layer))))
+        )
+      )
+    )
+  }
+
   it.effect("is not seen before the commit", () =>
     Effect.gen(function* () {
       const events = yield* Queue.unbounded<string>()

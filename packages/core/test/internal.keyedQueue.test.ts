@@ -56,6 +56,17 @@ describe("KeyedQueue", () => {
     })
   )
 
+  it.effect("keeps a record that comes while its key is in flight behind that", () =>
+    Effect.gen(function* () {
+      const queue = queueOf(item(1, "a"))
+      const first = (yield* now(queue))!
+      queue.offer([item(2, "a")])
+      assert.isUndefined(yield* now(queue))
+      queue.done(first, [])
+      assert.deepStrictEqual(offsets(yield* now(queue)), [2])
+    })
+  )
+
   it.effect("hands out records without a key in any number", () =>
     Effect.gen(function* () {
       const queue = queueOf(item(1), item(2), item(3))

@@ -14,7 +14,7 @@ import * as Guarantee from "../../Guarantee.ts"
 import * as Topic from "../../Topic.ts"
 import { TransportError } from "../../TransportError.ts"
 import { invalidName, invalidPartitions } from "../names.ts"
-import { BatchSize, type Context, type End } from "./context.ts"
+import { BatchSize, type Context, type End, persist } from "./context.ts"
 import { servePartition } from "./partition.ts"
 
 const errorOf =
@@ -79,11 +79,12 @@ const start = Effect.fnUntraced(function* (
       return Deferred.fail(failed, error(new Stopped({ id: end.id, cause: end.cause })))
     }
     if (!(end instanceof TransportError)) return Deferred.die(failed, end)
-    if (end.reason._tag === "Fenced") return Effect.logDebug(`lost a partition: ${end.message}`)
+    // What may be mended by trying again is: the partition is given back, and comes again.
+    if (end.reason._tag === "Fenced" || end.isRetryable) return Effect.logDebug(`lost a partition: ${end.message}`)
     return Deferred.fail(failed, error(new TransportFailed({ cause: end })))
   }
   const accept = Effect.gen(function* () {
-    const assignment = yield* subscription.next
+    const assignment = yield* persist(subscription.next)
     yield* FiberSet.run(
       partitions,
       servePartition(context, assignment, Deferred.await(draining)).pipe(

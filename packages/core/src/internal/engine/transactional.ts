@@ -6,6 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
@@ -25,6 +26,7 @@ import {
   beginAttempt,
   deadLetterOf,
   type Ending,
+  endCounted,
   failed,
   logEnding,
   releasedOnInterrupt,
@@ -82,7 +84,7 @@ export const handleTransactional =
       let ending = yield* beginAttempt(served, item)
       if (ending === undefined) {
         const failure = yield* transact([{ item, ending }]).pipe(releasedOnInterrupt(served, item))
-        if (failure === undefined) return
+        if (failure === undefined) return item.parked ? undefined : yield* endCounted(served, item)
         ending = yield* failed(served, item, failure)
       }
       const waits = ending === undefined || ending._tag === "Park"
@@ -205,7 +207,7 @@ export const handleTransactional =
             work.ended = true
           })
         ),
-        Effect.tap(() => sendAfterCommit(work))
+        Effect.tap(() => sendAfterCommit(work, context.delivery.confirmation!.acks.timeout))
       )
     }
 
@@ -228,13 +230,14 @@ const errorsOf = (cause: Cause.Cause<unknown>): ReadonlyArray<unknown> =>
     Cause.isFailReason(reason) ? [reason.error] : Cause.isDieReason(reason) ? [reason.defect] : []
   )
 
-/** At-most-once messages of the transaction: one try, which may be lost. */
-const sendAfterCommit = (work: Unit): Effect.Effect<void> =>
+/** At-most-once messages of the transaction: one try, which may be lost, and holds nothing up for longer than an acknowledgement may take. */
+const sendAfterCommit = (work: Unit, timeout: Duration.Duration): Effect.Effect<void> =>
   Effect.forEach(
     work.afterCommit,
     ({ record, topic, transport }) =>
-      Effect.catch(transport.publish(topic, [record]), (error) =>
-        Effect.logWarning(`an at-most-once message was lost after the commit: ${error.message}`)
+      transport.publish(topic, [record]).pipe(
+        Effect.timeout(timeout),
+        Effect.catchCause((cause) => Effect.logWarning("an at-most-once message was lost after the commit", cause))
       ),
     { discard: true }
   )
