@@ -3,15 +3,16 @@
  * does not stand in its successor's way. Here the holder does not know that it
  * was replaced; in zombie.test.ts it is frozen.
  */
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Consumer, type Envelope, Inbox, Producer, Topic, Transport } from "@surety/core"
+import { Consumer, type Envelope, Inbox, Producer, Topic, Transport, TransportError } from "@surety/core"
 import { Cause, Deferred, Effect, Exit, Scope } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import {
   changeFunction,
+  cutOffMembers,
   effect,
   effects,
-  expireLeases,
   inbox,
   inDatabase,
   lease,
@@ -29,11 +30,12 @@ import {
   waiting
 } from "./support/nodes.ts"
 
-const reasonOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
-  Exit.isFailure(exit) ? (Cause.squash(exit.cause) as { reason?: { _tag: string } }).reason?._tag : "success"
+const reasonOf = (exit: Exit.Exit<unknown, unknown>): string => {
+  if (Exit.isSuccess(exit)) return "success"
+  const error = Cause.squash(exit.cause)
+  return error instanceof TransportError.TransportError ? error.reason._tag : Cause.pretty(exit.cause)
+}
 
-/** Others join without a word: a holder learns of them by its next heartbeat, which is seconds away. */
-const silence = changeFunction("heartbeat", "PERFORM pg_notify", "PERFORM concat")
 const terminateNobody = changeFunction("terminate", "PERFORM pg_terminate_backend(l.pid)", "PERFORM l.pid")
 
 describe("rule 13: the epoch", () => {
@@ -52,20 +54,22 @@ describe("rule 13: the epoch", () => {
   )
 
   /** A transaction whose lease is taken over in its middle by another member. */
-  const overtaken = (node: Node, last: (assignment: Transport.Assignment) => Effect.Effect<void, unknown>) =>
+  const overtaken = (
+    node: Node,
+    last: (assignment: Transport.Assignment) => Effect.Effect<void, TransportError.TransportError>
+  ) =>
     Effect.gen(function* () {
-      yield* silence
       yield* terminateNobody
       const { admit, transaction } = yield* node.run(Inbox.Inbox)
       const { publish } = yield* node.run(Transport.Transport)
       const { assignment, holder } = yield* lease(node, Work)
-      const observer = yield* SqlClient.SqlClient
+      const observer = yield* Effect.context<PgClient.PgClient | SqlClient.SqlClient>()
       const record = { id: "out", key: undefined, headers: {}, time: 0, payload: new Uint8Array() }
       return yield* Effect.gen(function* () {
         yield* admit(holder, [{ id: "a", outcome: "handled" }])
         yield* effect("a")
         yield* publish(Topic.declaration(Out), [record])
-        yield* Effect.provideService(expireLeases, SqlClient.SqlClient, observer)
+        yield* Effect.provideContext(cutOffMembers, observer)
         const successor = yield* lease(yield* start(), Work)
         assert.isAbove(successor.holder.epoch, holder.epoch)
         yield* last(assignment)
@@ -160,13 +164,12 @@ describe("rule 14: a holder that does not end its transaction", () => {
         Effect.gen(function* () {
           const one = yield* start({ client: { applicationName: "one" } })
           const two = yield* start({ client: { applicationName: "two" } })
-          yield* silence
           const inside = stopPoint()
           const locked = stopPoint()
           yield* one.consume(consumer("one", inside.here.pipe(Effect.andThen(lock), Effect.andThen(locked.here))))
           yield* one.publish(note("a"), note("b"))
           yield* inside.reached
-          yield* expireLeases
+          const reconnect = yield* cutOffMembers
           yield* inside.go
           yield* locked.reached
           const scope = yield* Scope.make()
@@ -180,6 +183,7 @@ describe("rule 14: a holder that does not end its transaction", () => {
           )
           yield* locked.go
           yield* Scope.close(scope, Exit.void)
+          yield* reconnect
           // The first one is a member again, and goes on where its successor stopped.
           yield* two.publish(note("c"))
           yield* settled(3)
@@ -199,13 +203,12 @@ describe("rule 14: a holder that does not end its transaction", () => {
       Effect.gen(function* () {
         const one = yield* start({ client: { applicationName: "one" } })
         const two = yield* start({ client: { applicationName: "two" } })
-        yield* silence
         yield* terminateNobody
         const inside = stopPoint()
         yield* one.consume(consumer("one", inside.here))
         yield* one.publish(note("a"))
         yield* inside.reached
-        yield* expireLeases
+        yield* cutOffMembers
         yield* two.consume(consumer("two"))
         yield* until(
           "the successor waits",

@@ -245,13 +245,25 @@ export const lease = (node: Node, topic: Topic.Any, group = "workers") =>
     return { assignment, holder, next }
   }).pipe(node.run)
 
-/** What a holder that is silent for long enough loses: its leases, and its place in the group. */
-export const expireLeases = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`UPDATE surety.cursor SET lease_until = '-infinity'`
-  yield* sql`UPDATE surety.member SET alive_until = '-infinity'`
-})
-
 /** Switches a protection off, or changes it. */
 export const changeFunction = (name: string, from: string, to: string) =>
   Effect.flatMap(PgClient.PgClient, (sql) => Effect.orDie(mutate(sql, "surety", name, from, to)))
+
+/**
+ * Cuts the members of a group off from their heartbeats, without their knowing,
+ * and lets their leases and their membership expire. Returns what ends it.
+ */
+export const cutOffMembers = Effect.gen(function* () {
+  yield* values("CREATE TABLE silent AS SELECT id FROM surety.member")
+  yield* changeFunction(
+    "heartbeat",
+    "v_now := clock_timestamp();",
+    `IF EXISTS (SELECT FROM public.silent WHERE id = p_member) THEN
+      RAISE EXCEPTION 'cut off' USING ERRCODE = 'lock_not_available';
+    END IF;
+    v_now := clock_timestamp();`
+  )
+  yield* values("UPDATE surety.cursor SET lease_until = '-infinity'")
+  yield* values("UPDATE surety.member SET alive_until = '-infinity'")
+  return Effect.asVoid(Effect.orDie(values("DELETE FROM silent")))
+})
