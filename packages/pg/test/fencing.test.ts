@@ -33,7 +33,7 @@ import {
 const reasonOf = (exit: Exit.Exit<unknown, unknown>): string => {
   if (Exit.isSuccess(exit)) return "success"
   const error = Cause.squash(exit.cause)
-  return error instanceof TransportError.TransportError ? error.reason._tag : Cause.pretty(exit.cause)
+  return error instanceof TransportError ? error.reason._tag : Cause.pretty(exit.cause)
 }
 
 const terminateNobody = changeFunction("terminate", "PERFORM pg_terminate_backend(l.pid)", "PERFORM l.pid")
@@ -54,10 +54,7 @@ describe("rule 13: the epoch", () => {
   )
 
   /** A transaction whose lease is taken over in its middle by another member. */
-  const overtaken = (
-    node: Node,
-    last: (assignment: Transport.Assignment) => Effect.Effect<void, TransportError.TransportError>
-  ) =>
+  const overtaken = (node: Node, last: (assignment: Transport.Assignment) => Effect.Effect<void, TransportError>) =>
     Effect.gen(function* () {
       yield* terminateNobody
       const { admit, transaction } = yield* node.run(Inbox.Inbox)
