@@ -165,11 +165,22 @@ type Tags<E> = Extract<E, { readonly _tag: string }>["_tag"]
  * @category constructors
  * @since 0.1.0
  */
-export const make = <S extends Schema.Constraint, G extends Guarantee.Name, C, E, R>(
+export const make = <
+  S extends Schema.Constraint,
+  G extends Guarantee.Name,
+  C,
+  Handled extends Effect.Effect<unknown, unknown, unknown>
+>(
   topic: Topic.Topic<S, G, C>,
-  // Spelled out, so that `Effect.fn` is told the types of its arguments.
-  options: Options<(payload: S["Type"], envelope: Envelope<S["Type"]>) => Effect.Effect<unknown, E, R>>
-): Consumer<S["Type"], E, Guarantee.Required<G, C> | S["DecodingServices"] | Exclude<R, Given<G, C>>, G> =>
+  // Spelled out, so that `Effect.fn` is told the types of its arguments; what it returns as a whole, so that branches may
+  // fail with different errors.
+  options: Options<(payload: S["Type"], envelope: Envelope<S["Type"]>) => Handled>
+): Consumer<
+  S["Type"],
+  Effect.Error<Handled>,
+  Guarantee.Required<G, C> | S["DecodingServices"] | Exclude<Effect.Services<Handled>, Given<G, C>>,
+  G
+> =>
   of({
     topic,
     handler: options.handler,

@@ -237,3 +237,16 @@ describe("services of schemas", () => {
   })
   const publishSealed = () => Producer.publish(Sealed, "a")
 })
+
+describe("the error of a handler", () => {
+  it("is the union of what its branches fail with", () => {
+    type Undecided = Consumer.Consumer<typeof Payment.Type, Busy | Invalid, ExactlyOnce, "exactly-once">
+    expect(
+      Consumer.make(Payments, {
+        group: "g",
+        handler: ({ id }) =>
+          id === "" ? new Invalid() : id === "busy" ? Effect.fail(new Busy({ wait: 1 })) : Effect.succeed(id)
+      })
+    ).type.toBe<Undecided>()
+  })
+})

@@ -1,6 +1,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import type * as Schema from "effect/Schema"
 import { contentTypeHeader, type EncodedRecord } from "../Envelope.ts"
 import * as Guarantee from "../Guarantee.ts"
@@ -19,7 +20,9 @@ import {
 import * as Topic from "../Topic.ts"
 import { OutcomeUnknown, TransportError } from "../TransportError.ts"
 import { encodePayload } from "./codec.ts"
+import * as metrics from "./metrics.ts"
 import { invalidName, invalidPartitions, invalidText } from "./names.ts"
+import * as trace from "./trace.ts"
 import { CurrentUnit, type Unit } from "./unit.ts"
 
 export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C>(
@@ -27,25 +30,27 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
   payloads: ReadonlyArray<S["Type"]>,
   options: Producer.Options | undefined
 ): Effect.Effect<ReadonlyArray<Producer.Receipt>, PublishError, Guarantee.Required<G, C> | S["EncodingServices"]> =>
-  Effect.gen(function* () {
-    const delivery = yield* Guarantee.required(topic)
-    const records: Array<EncodedRecord> = []
-    for (const payload of payloads) records.push(yield* encode(topic, payload, options))
-    if (records.length === 0) return []
-    const unit = yield* CurrentUnit
-    let state: Producer.Receipt["state"] = "joined"
-    if (unit !== undefined) {
-      yield* keepBack(unit, delivery, topic, records)
-    } else if (yield* delivery.transport.inTransaction) {
-      yield* Effect.mapError(delivery.transport.publish(Topic.declaration(topic), records), (cause) =>
-        error(topic, records, new NotSent({ cause }))
-      )
-    } else {
-      yield* send(delivery, topic, records)
-      state = "stored"
-    }
-    return records.map(({ id }) => ({ id, state }))
-  })
+  Effect.flatMap(Guarantee.required(topic), (delivery) =>
+    Effect.gen(function* () {
+      const records: Array<EncodedRecord> = []
+      for (const payload of payloads) records.push(yield* encode(topic, payload, options))
+      if (records.length === 0) return []
+      const unit = yield* CurrentUnit
+      let state: Producer.Receipt["state"] = "joined"
+      if (unit !== undefined) {
+        yield* keepBack(unit, delivery, topic, records)
+      } else if (yield* delivery.transport.inTransaction) {
+        yield* Effect.mapError(delivery.transport.publish(Topic.declaration(topic), records), (cause) =>
+          error(topic, records, new NotSent({ cause }))
+        )
+      } else {
+        yield* send(delivery, topic, records)
+        state = "stored"
+      }
+      yield* Metric.update(metrics.publishedOf(topic.name), records.length)
+      return records.map(({ id }) => ({ id, state }))
+    }).pipe(trace.publishing(delivery.transport.characteristics.name, topic.name, payloads.length))
+  )
 
 const error = (topic: Topic.Any, records: ReadonlyArray<{ readonly id: string }>, reason: PublishErrorReason) =>
   new PublishError({ topic: topic.name, ids: records.map(({ id }) => id), reason })
@@ -71,7 +76,7 @@ const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
   return {
     id,
     key,
-    headers: { [contentTypeHeader]: contentType, ...headers },
+    headers: { [contentTypeHeader]: contentType, ...(yield* trace.contextHeaders), ...headers },
     time: yield* Clock.currentTimeMillis,
     payload: bytes
   }

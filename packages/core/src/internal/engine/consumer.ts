@@ -12,9 +12,11 @@ import { ConsumeError, type ConsumeErrorReason, InvalidConsumer, Stopped, Transp
 import type { Consumer } from "../../Consumer.ts"
 import * as Guarantee from "../../Guarantee.ts"
 import * as Topic from "../../Topic.ts"
+import type { Assignment } from "../../Transport.ts"
 import { TransportError } from "../../TransportError.ts"
 import { invalidName, invalidPartitions } from "../names.ts"
 import { BatchSize, type Context, type End, persist } from "./context.ts"
+import { Observer } from "./observer.ts"
 import { servePartition } from "./partition.ts"
 
 const errorOf =
@@ -55,6 +57,7 @@ const start = Effect.fnUntraced(function* (
     delivery,
     permits: Semaphore.makeUnsafe(consumer.settings.concurrency),
     batch: new BatchSize(consumer.settings.batchSize),
+    observer: new Observer(consumer.topic.name, consumer.settings.group, yield* Effect.context<never>()),
     redeliverAfter: Duration.toMillis(consumer.settings.redeliverAfter)
   }
   const declaration = Topic.declaration(consumer.topic)
@@ -71,7 +74,7 @@ const start = Effect.fnUntraced(function* (
   const partitions = yield* FiberSet.make<void, never>()
 
   /** A partition that was lost to another member is no failure of the consumer. */
-  const ended = (cause: Cause.Cause<End>): Effect.Effect<unknown> => {
+  const ended = (cause: Cause.Cause<End>, assignment?: Assignment): Effect.Effect<unknown> => {
     const found = Cause.findErrorOption(cause)
     if (found._tag === "None") return Deferred.failCause(failed, cause as Cause.Cause<never>)
     const end = found.value
@@ -80,7 +83,13 @@ const start = Effect.fnUntraced(function* (
     }
     if (!(end instanceof TransportError)) return Deferred.die(failed, end)
     // What may be mended by trying again is: the partition is given back, and comes again.
-    if (end.reason._tag === "Fenced" || end.isRetryable) return Effect.logDebug(`lost a partition: ${end.message}`)
+    if (end.reason._tag === "Fenced" || end.isRetryable) {
+      if (assignment !== undefined) {
+        const { epoch, partition } = assignment
+        context.observer.tell({ _tag: "LeaseLost", partition, epoch })
+      }
+      return Effect.logDebug(`lost a partition: ${end.message}`)
+    }
     return Deferred.fail(failed, error(new TransportFailed({ cause: end })))
   }
   const accept = Effect.gen(function* () {
@@ -88,7 +97,7 @@ const start = Effect.fnUntraced(function* (
     yield* FiberSet.run(
       partitions,
       servePartition(context, assignment, Deferred.await(draining)).pipe(
-        Effect.catchCause((cause) => (Cause.hasInterruptsOnly(cause) ? Effect.void : ended(cause))),
+        Effect.catchCause((cause) => (Cause.hasInterruptsOnly(cause) ? Effect.void : ended(cause, assignment))),
         Effect.asVoid
       ) as Effect.Effect<void>
     )

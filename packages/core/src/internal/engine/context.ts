@@ -5,6 +5,7 @@ import type * as Semaphore from "effect/Semaphore"
 import type { Consumer } from "../../Consumer.ts"
 import type { Delivery, Name } from "../../Guarantee.ts"
 import type { TransportError } from "../../TransportError.ts"
+import type { Observer } from "./observer.ts"
 
 export interface Context {
   readonly consumer: Consumer<any, never, any>
@@ -12,6 +13,7 @@ export interface Context {
   /** One permit for each handler that may run. */
   readonly permits: Semaphore.Semaphore
   readonly batch: BatchSize
+  readonly observer: Observer
   /** Retries that wait for more milliseconds than this are kept aside in the store. */
   readonly redeliverAfter: number
 }

@@ -8,15 +8,16 @@ import { type End, persist } from "./context.ts"
 import { failureOf } from "./failures.ts"
 import { decode, runHandler } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
+import { ofItem } from "./observer.ts"
 import {
   beginAttempt,
   deadLetterOf,
   type Ending,
   endCounted,
   failed,
-  logEnding,
   releasedOnInterrupt,
-  type Served
+  type Served,
+  tellEnding
 } from "./settle.ts"
 
 /** Handles one message. Returns it when it is to be tried again. */
@@ -44,6 +45,7 @@ export const handleDirect = Effect.fnUntraced(function* (
     const redeliver = served.redeliver!
     yield* persist(redeliver.park(item, ending.dueAt))
     yield* redeliver.follow(item, ending.dueAt)
+    yield* tellEnding(served, item, ending)
     return []
   }
   if (ending !== undefined) {
@@ -51,15 +53,18 @@ export const handleDirect = Effect.fnUntraced(function* (
       // Stored before the message is settled: a crash in between repeats it, and loses nothing (invariant 4).
       yield* persist(served.assignment.deadLetter([yield* deadLetterOf(served, item, ending.failure)]))
     }
-    yield* logEnding(served, item, ending)
+    yield* tellEnding(served, item, ending)
   }
   if (item.parked) {
     const redeliver = served.redeliver!
     yield* persist(redeliver.settle([item]))
     redeliver.parking.settle(item.record.offset)
-    return []
+  } else {
+    served.progress.settle(item.record.offset)
+    yield* endCounted(served, item)
   }
-  served.progress.settle(item.record.offset)
-  yield* endCounted(served, item)
+  if (ending === undefined) {
+    served.context.observer.tell({ _tag: "Handled", ...ofItem(item, served.assignment.epoch) })
+  }
   return []
 })

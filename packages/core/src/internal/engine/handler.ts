@@ -3,8 +3,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Envelope } from "../../Envelope.ts"
 import { decodePayload } from "../codec.ts"
+import * as trace from "../trace.ts"
 import type { Context } from "./context.ts"
 import type { Item } from "./keyedQueue.ts"
+import { ofItem } from "./observer.ts"
 
 /** A payload that does not decode: dead-lettered without an attempt. */
 export class DecodeFailed extends Error {
@@ -34,7 +36,7 @@ export const decode = ({ consumer }: Context, item: Item): Effect.Effect<unknown
   Effect.mapError(decodePayload(consumer.topic.schema, item.record.payload), (cause) => new DecodeFailed(cause))
 
 export const runHandler = (
-  { consumer }: Context,
+  { consumer, delivery, observer }: Context,
   item: Item,
   payload: unknown,
   epoch: number
@@ -53,11 +55,16 @@ export const runHandler = (
     epoch,
     payload
   }
-  return Effect.suspend(() => consumer.handler(payload, envelope)).pipe(
+  return Effect.suspend(() => {
+    observer.tell({ _tag: "Started", ...ofItem(item, epoch) })
+    return consumer.handler(payload, envelope)
+  }).pipe(
     Effect.timeoutOrElse({
       duration: consumer.settings.handlerTimeout,
       orElse: () => Effect.die(new HandlerTimeout(consumer.settings.handlerTimeout))
     }),
-    Effect.scoped
+    Effect.scoped,
+    trace.processing(delivery.transport.characteristics.name, envelope),
+    (effect) => observer.running(effect)
   )
 }

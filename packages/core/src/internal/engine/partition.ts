@@ -18,7 +18,9 @@ export const servePartition = (
   assignment: Assignment,
   draining: Effect.Effect<void>
 ): Effect.Effect<void, End, any> => {
-  const { consumer, delivery, permits } = context
+  const { consumer, delivery, observer, permits } = context
+  const { epoch, partition } = assignment
+  observer.tell({ _tag: "Assigned", partition, epoch })
   const { settings, topic } = consumer
   const progress = new Progress(assignment.settled)
   const queue = new KeyedQueue()
@@ -69,6 +71,7 @@ export const servePartition = (
         }
         const records = yield* persist(assignment.claim(room))
         const last = records[records.length - 1]!.offset
+        observer.tell({ _tag: "Claimed", partition, epoch, count: records.length })
         if (atMostOnce) {
           // Invariant 3: progress is stored before any of the handlers starts.
           yield* persist(assignment.settle(last))
@@ -119,7 +122,12 @@ export const servePartition = (
     leaving = !atMostOnce
     queue.close(atMostOnce ? "once empty" : "now")
     yield* Effect.raceFirst(Deferred.await(failed), Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout))
-  }).pipe(Effect.scoped, Effect.ensuring(storeLast), Effect.ensuring(assignment.release))
+  }).pipe(
+    Effect.scoped,
+    Effect.ensuring(storeLast),
+    Effect.ensuring(assignment.release),
+    Effect.tap(() => Effect.sync(() => observer.tell({ _tag: "Released", partition, epoch })))
+  )
 }
 
 const toItem = (record: ClaimedRecord, assignment: Assignment): Item => {

@@ -9,6 +9,7 @@ import { type Context, type End, persist, StopSignal } from "./context.ts"
 import { decide, failureOf } from "./failures.ts"
 import { Crashed } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
+import { ofItem } from "./observer.ts"
 import type { Progress } from "./progress.ts"
 import type { Redeliver } from "./redeliver.ts"
 
@@ -85,6 +86,8 @@ export const failed = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Ending | undefined, End, any> {
   const { consumer } = context
   item.failures++
+  const message = ofItem(item, assignment.epoch)
+  context.observer.tell({ _tag: "Failed", failure: failureOf(cause).tag, ...message })
   // Invariant 3: an at-most-once handler has started; not even a defect starts it again.
   const defectRetry = consumer.topic.guarantee === "at-most-once" ? undefined : consumer.settings.defectRetry
   const decision = yield* decide(consumer.rules, defectRetry, item, cause)
@@ -95,6 +98,7 @@ export const failed = Effect.fnUntraced(function* (
       // Whole milliseconds: a sum of fractions may be a rounding error ahead of every tick of the clock.
       const dueAt = Math.ceil((yield* Clock.currentTimeMillis) + decision.delay)
       if (redeliver !== undefined && decision.delay > context.redeliverAfter) return { _tag: "Park", dueAt } as const
+      context.observer.tell({ _tag: "Retrying", delay: decision.delay, ...message })
       item.attempt++
       item.notBefore = dueAt
       return undefined
@@ -103,6 +107,7 @@ export const failed = Effect.fnUntraced(function* (
       // Invariant 13: the next consumer goes on counting. At-most-once the message is settled, and does not come again.
       if (item.parked || item.record.offset > progress.stored)
         yield* persist(assignment.endAttempt(item.record.offset, "failed"))
+      context.observer.tell({ _tag: "Stopped", failure: failureOf(cause).tag, ...message })
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
     default:
       return decision
@@ -122,11 +127,19 @@ export const deadLetterOf = ({ context }: Served, item: Item, failure: Failure):
     }
   })
 
-/** Ids and tags only: messages of errors may quote the payload. */
-export const logEnding = ({ context }: Served, item: Item, ending: Ending): Effect.Effect<void> =>
-  ending._tag !== "DeadLetter"
-    ? Effect.void
-    : Effect.logWarning(`dead-lettered a message: ${ending.failure.tag}`).pipe(
+/** It is stored how the message ended. Ids and tags only: messages of errors may quote the payload. */
+export const tellEnding = ({ assignment, context }: Served, item: Item, ending: Ending): Effect.Effect<void> => {
+  const message = ofItem(item, assignment.epoch)
+  switch (ending._tag) {
+    case "Park":
+      context.observer.tell({ _tag: "Parked", dueAt: ending.dueAt, ...message })
+      return Effect.void
+    case "Discard":
+      context.observer.tell({ _tag: "Discarded", ...message })
+      return Effect.void
+    case "DeadLetter":
+      context.observer.tell({ _tag: "DeadLettered", failure: ending.failure.tag, ...message })
+      return Effect.logWarning(`dead-lettered a message: ${ending.failure.tag}`).pipe(
         Effect.annotateLogs({
           topic: context.consumer.topic.name,
           group: context.consumer.settings.group,
@@ -134,3 +147,5 @@ export const logEnding = ({ context }: Served, item: Item, ending: Ending): Effe
           attempts: item.attempt
         })
       )
+  }
+}

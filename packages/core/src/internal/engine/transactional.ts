@@ -22,21 +22,30 @@ import { type End, infrastructureRetry } from "./context.ts"
 import { failureOf } from "./failures.ts"
 import { type DecodeFailed, decode, runHandler } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
+import { ofItem } from "./observer.ts"
 import {
   beginAttempt,
   deadLetterOf,
   type Ending,
   endCounted,
   failed,
-  logEnding,
   releasedOnInterrupt,
-  type Served
+  type Served,
+  tellEnding
 } from "./settle.ts"
 
 /** What the transaction is to do with a message. */
 interface Plan {
   readonly item: Item
   readonly ending: Ending | undefined
+}
+
+type Outcome = Ending | { readonly _tag: "Handled" } | { readonly _tag: "Duplicate" }
+
+/** What a transaction has settled, and the progress that it has stored. */
+interface Committed {
+  readonly reached: number
+  readonly outcomes: ReadonlyArray<{ readonly item: Item; readonly outcome: Outcome }>
 }
 
 /** The attempt of one message failed, and took the transaction with it. */
@@ -110,12 +119,17 @@ export const handleTransactional =
           const exit = yield* Effect.exit(attempt(plans))
           if (Exit.isSuccess(exit)) {
             served.context.batch.took((yield* Clock.currentTimeMillis) - start)
-            served.progress.stored = Math.max(served.progress.stored, exit.value)
-            for (const { item, ending } of plans) {
-              if (ending?._tag === "Park") yield* served.redeliver!.follow(item, ending.dueAt)
+            const { outcomes, reached } = exit.value
+            served.progress.stored = Math.max(served.progress.stored, reached)
+            for (const { item, outcome } of outcomes) {
+              if (outcome._tag === "Park") yield* served.redeliver!.follow(item, outcome.dueAt)
               else if (item.parked) served.redeliver!.parking.settle(item.record.offset)
               else served.progress.settle(item.record.offset)
-              if (ending !== undefined) yield* logEnding(served, item, ending)
+              if (outcome._tag === "Handled" || outcome._tag === "Duplicate") {
+                served.context.observer.tell({ _tag: outcome._tag, ...ofItem(item, served.assignment.epoch) })
+              } else {
+                yield* tellEnding(served, item, outcome)
+              }
             }
             return undefined
           }
@@ -150,8 +164,7 @@ export const handleTransactional =
       return { _tag: "Attempt", cause }
     }
 
-    /** Returns the progress that was stored. */
-    const attempt = (plans: ReadonlyArray<Plan>): Effect.Effect<number, unknown, any> => {
+    const attempt = (plans: ReadonlyArray<Plan>): Effect.Effect<Committed, unknown, any> => {
       const { assignment, context, progress, redeliver } = served
       const work = makeUnit(unit.outbox)
       const holder: Holder = {
@@ -161,11 +174,14 @@ export const handleTransactional =
         epoch: assignment.epoch
       }
       const body = Effect.gen(function* () {
+        const outcomes: Array<Committed["outcomes"][number]> = []
         const decoded: Array<Exit.Exit<unknown, DecodeFailed> | undefined> = []
         const entries: Array<{ readonly id: string; readonly outcome: "handled" | "discarded" | "dead" }> = []
         // Rule 19: kept aside and passed by the cursor in one transaction. It is not settled, and has no inbox row.
         for (const { item, ending } of plans) {
-          if (ending?._tag === "Park") yield* redeliver!.park(item, ending.dueAt)
+          if (ending?._tag !== "Park") continue
+          yield* redeliver!.park(item, ending.dueAt)
+          outcomes.push({ item, outcome: ending })
         }
         const settling = plans.filter(({ ending }) => ending?._tag !== "Park")
         for (const { item, ending } of settling) {
@@ -178,17 +194,19 @@ export const handleTransactional =
         const fresh = entries.length === 0 ? [] : yield* unit.inbox.admit(holder, entries)
         const letters: Array<DeadLetter> = []
         for (let i = 0; i < settling.length; i++) {
-          if (!fresh[i]) continue
           const { item, ending } = settling[i]!
           const payload = decoded[i]
-          if (payload !== undefined && Exit.isSuccess(payload)) {
+          let outcome: Outcome = ending ?? { _tag: "Handled" }
+          if (!fresh[i]) {
+            outcome = { _tag: "Duplicate" }
+          } else if (payload !== undefined && Exit.isSuccess(payload)) {
             // One handler at a time: a savepoint that one rolls back must not take another's writes.
             yield* handle(work, item, payload.value)
           } else if (payload !== undefined) {
-            letters.push(yield* deadLetterOf(served, item, failureOf(payload.cause)))
-          } else if (ending?._tag === "DeadLetter") {
-            letters.push(yield* deadLetterOf(served, item, ending.failure))
+            outcome = { _tag: "DeadLetter", failure: failureOf(payload.cause) }
           }
+          if (outcome._tag === "DeadLetter") letters.push(yield* deadLetterOf(served, item, outcome.failure))
+          outcomes.push({ item, outcome })
         }
         work.ended = true
         if (letters.length > 0) yield* unit.inbox.deadLetter(letters)
@@ -199,7 +217,7 @@ export const handleTransactional =
         const passed = plans.flatMap(({ item }) => (item.parked ? [] : [item.record.offset]))
         const reached = progress.reachedWith(new Set(passed))
         yield* reached > progress.stored ? assignment.settle(reached) : assignment.fence
-        return Math.max(reached, progress.stored)
+        return { reached: Math.max(reached, progress.stored), outcomes }
       })
       return unit.inbox.transaction(holder, body).pipe(
         Effect.ensuring(

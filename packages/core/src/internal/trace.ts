@@ -1,0 +1,71 @@
+/** Spans, by OpenTelemetry's conventions for messaging, where a tracer is installed. */
+import * as Effect from "effect/Effect"
+import * as Headers from "effect/http/Headers"
+import * as HttpTraceContext from "effect/http/HttpTraceContext"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+
+const header = "traceparent"
+
+/** Whether anything but memory would see a span. */
+export const isTraced: Effect.Effect<boolean> = Effect.map(Tracer.Tracer, (tracer) => tracer !== Tracer.nativeTracer)
+
+const attributes = (system: string, operation: string, topic: string) => ({
+  "messaging.system": system,
+  "messaging.operation.name": operation,
+  "messaging.destination.name": topic
+})
+
+export const publishing =
+  (system: string, topic: string, count: number) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(isTraced, (traced) =>
+      traced
+        ? Effect.withSpan(effect, `publish ${topic}`, {
+            kind: "producer",
+            attributes: { ...attributes(system, "publish", topic), "messaging.batch.message_count": count }
+          })
+        : effect
+    )
+
+/** The headers that carry the current span, where it is traced. */
+export const contextHeaders: Effect.Effect<Readonly<Record<string, string>>> = Effect.flatMap(isTraced, (traced) =>
+  traced
+    ? Effect.map(Effect.option(Effect.currentSpan), (span): Readonly<Record<string, string>> => {
+        const value = Option.isSome(span) ? HttpTraceContext.toHeaders(span.value)[header] : undefined
+        return value === undefined ? {} : { [header]: value }
+      })
+    : Effect.succeed({})
+)
+
+export const processing =
+  (
+    system: string,
+    message: {
+      readonly topic: string
+      readonly group: string
+      readonly id: string
+      readonly partition: number
+      readonly offset: number
+      readonly attempt: number
+      readonly headers: Readonly<Record<string, string>>
+    }
+  ) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(isTraced, (traced) => {
+      if (!traced) return effect
+      const producer = HttpTraceContext.w3c(Headers.fromInput({ [header]: message.headers[header] }))
+      return Effect.withSpan(effect, `process ${message.topic}`, {
+        kind: "consumer",
+        root: true,
+        links: Option.isSome(producer) ? [{ span: producer.value, attributes: {} }] : [],
+        attributes: {
+          ...attributes(system, "process", message.topic),
+          "messaging.consumer.group.name": message.group,
+          "messaging.destination.partition.id": `${message.partition}`,
+          "messaging.message.id": message.id,
+          "surety.offset": message.offset,
+          "surety.attempt": message.attempt
+        }
+      })
+    })
