@@ -105,6 +105,9 @@ const ledgerUnder = <E, R>(faults: (database: TestPostgres.Database) => Effect.E
 
 const live = { excludeTestServices: true }
 
+/** Faults take their time where the machine is busy. */
+const patient = { timeout: 180_000 }
+
 it.layer(TestPostgres.layer, live)("the payments example", (it) => {
   it.effect("books a payment that is published twice once, and balances", () =>
     Effect.gen(function* () {
@@ -117,53 +120,65 @@ it.layer(TestPostgres.layer, live)("the payments example", (it) => {
     })
   )
 
-  it.effect("balances when its worker process is killed at many moments", () =>
-    ledgerUnder(({ url }) =>
-      Effect.repeat(
-        Effect.scoped(
-          Effect.gen(function* () {
-            const worker = yield* start(["examples/test/fixtures/ledgerWorker.ts"], {
-              DATABASE_URL: Redacted.value(url)
-            })
-            yield* worker.line(/^consuming$/)
-            yield* moreBooked
-            worker.process.kill("SIGKILL")
-            assert.strictEqual((yield* worker.ended).signal, "SIGKILL")
-          })
-        ),
-        { times: 9 }
-      )
-    )
+  it.effect(
+    "balances when its worker process is killed at many moments",
+    () =>
+      ledgerUnder(({ url }) =>
+        Effect.forEach(
+          Array.from({ length: 10 }, (_, life) => life),
+          (life) =>
+            Effect.scoped(
+              Effect.gen(function* () {
+                const worker = yield* start(["examples/test/fixtures/ledgerWorker.ts"], {
+                  DATABASE_URL: Redacted.value(url)
+                })
+                yield* worker.line(/^consuming$/)
+                // Not at the first sign of life: a message whose process dies three times is taken for the culprit.
+                yield* Effect.repeat(moreBooked, { times: 1 + (life % 3) })
+                worker.process.kill("SIGKILL")
+                assert.strictEqual((yield* worker.ended).signal, "SIGKILL")
+              })
+            ),
+          { discard: true }
+        )
+      ),
+    patient
   )
 
-  it.effect("balances when every connection is ended again and again", () =>
-    ledgerUnder(({ name }) =>
-      Effect.gen(function* () {
-        const { url } = yield* TestPostgres.TestPostgres
-        const endConnections = Effect.gen(function* () {
-          const sql = yield* SqlClient.SqlClient
-          return yield* sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${name}`
-        }).pipe(Effect.provide(PgClient.layer({ url })))
-        yield* Effect.andThen(moreBooked, endConnections).pipe(
-          Effect.map((ended) => assert.isAbove(ended.length, 0)),
-          Effect.repeat({ times: 19 }),
-          Effect.provide(Consumer.layer(Example.ledger))
-        )
-      })
-    )
+  it.effect(
+    "balances when every connection is ended again and again",
+    () =>
+      ledgerUnder(({ name }) =>
+        Effect.gen(function* () {
+          const { url } = yield* TestPostgres.TestPostgres
+          const endConnections = Effect.gen(function* () {
+            const sql = yield* SqlClient.SqlClient
+            return yield* sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${name}`
+          }).pipe(Effect.provide(PgClient.layer({ url })))
+          yield* Effect.andThen(moreBooked, endConnections).pipe(
+            Effect.map((ended) => assert.isAbove(ended.length, 0)),
+            Effect.repeat({ times: 19 }),
+            Effect.provide(Consumer.layer(Example.ledger))
+          )
+        })
+      ),
+    patient
   )
 })
 
 it.layer(TestPostgres.layerEmbedded, live)("the payments example, on a server of its own", (it) => {
-  it.effect("balances when PostgreSQL crashes and starts again, three times", () =>
-    ledgerUnder(() =>
-      Effect.gen(function* () {
-        const { restart } = yield* TestPostgres.TestPostgres
-        yield* Effect.andThen(moreBooked, restart("immediate")).pipe(
-          Effect.repeat({ times: 2 }),
-          Effect.provide(Consumer.layer(Example.ledger))
-        )
-      })
-    )
+  it.effect(
+    "balances when PostgreSQL crashes and starts again, three times",
+    () =>
+      ledgerUnder(() =>
+        Effect.gen(function* () {
+          const { restart } = yield* TestPostgres.TestPostgres
+          yield* Effect.andThen(moreBooked, restart("immediate")).pipe(
+            Effect.repeat({ times: 2 }),
+            Effect.provide(Consumer.layer(Example.ledger))
+          )
+        })
+      ),
+    patient
   )
 })

@@ -38,6 +38,9 @@ const payloads = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ name: Schema.String, examples: Schema.Array(Payload) }))
 )(events).flatMap(({ examples, name }) => examples.map((payload) => ({ event: name, payload })))
 
+/** How many payloads, of how many kinds of events, GitHub documents. */
+export const documented = { payloads: payloads.length, events: new Set(payloads.map(({ event }) => event)).size }
+
 /** A whole number below `limit` that depends on nothing but its arguments. */
 const draw = (limit: number, ...seed: ReadonlyArray<string | number>): number =>
   createHash("sha256").update(seed.join("/")).digest().readUInt32BE() % limit

@@ -97,7 +97,10 @@ const program = Effect.fnUntraced(function* (options: Options, url: Redacted.Red
 
 /** Fails when anything was lost or applied twice. */
 export const run = Effect.fn("Webhooks.run")(function* (options: Options) {
-  yield* Console.error("Starting PostgreSQL, a receiver and the workers ...")
+  const { events, payloads } = Input.documented
+  yield* Console.error(
+    `${options.deliveries} deliveries, made of the ${payloads} payloads of ${events} events that GitHub documents.`
+  )
   const { url } = yield* TestPostgres.TestPostgres
   const report = yield* program(options, url).pipe(Effect.provide([Database.layer(url), NodeHttpClient.layerUndici]))
   yield* Console.log(Report.table(report, options))

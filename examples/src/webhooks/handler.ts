@@ -37,6 +37,9 @@ export type OnCommit = (millis: number) => Effect.Effect<void>
 const sinceArrival = (envelope: Envelope.Envelope<unknown>) =>
   Effect.map(Clock.currentTimeMillis, (now) => now - Number(envelope.headers[arrivedHeader]))
 
+/** Workers are killed on purpose here, which is no message's fault: none is dead-lettered for it. */
+const maxCrashes = 1000
+
 const retry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
 
 /** Exactly-once: the inbox, the effects and the progress commit together. */
@@ -44,6 +47,7 @@ export const withInbox = (onCommit: OnCommit) =>
   Consumer.make(Deliveries, {
     group,
     concurrency: 4,
+    maxCrashes,
     handler: Effect.fnUntraced(function* (delivery, envelope) {
       yield* apply(delivery, envelope)
       const transaction = yield* Transaction
@@ -56,6 +60,7 @@ export const withoutInbox = (onCommit: OnCommit) =>
   Consumer.make(DeliveriesAtLeastOnce, {
     group,
     concurrency: 4,
+    maxCrashes,
     handler: Effect.fnUntraced(function* (delivery, envelope) {
       const sql = yield* SqlClient.SqlClient
       yield* sql.withTransaction(apply(delivery, envelope))

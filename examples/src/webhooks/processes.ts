@@ -1,6 +1,6 @@
 /** Runs the receiver and the workers as processes of their own, and kills workers. */
 import { fileURLToPath } from "node:url"
-import { Deferred, Effect, Option, Queue, Random, type Redacted, Schema, Stream } from "effect"
+import { Deferred, Effect, Latch, Option, Queue, Random, type Redacted, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { decode, type Line } from "./processes/lines.ts"
 import { stepsDone, type Tally } from "./tally.ts"
@@ -76,18 +76,29 @@ export const startWorkers = Effect.fn("Webhooks.startWorkers")(function* (
   env: Environment,
   tally: Tally
 ) {
-  const consuming = yield* Queue.unbounded<ChildProcessSpawner.ChildProcessHandle>()
+  const working = yield* Queue.unbounded<ChildProcessSpawner.ChildProcessHandle>()
   const failed = yield* Deferred.make<never, ProcessEnded>()
   const killed = new Set<ChildProcessSpawner.ProcessId>()
   let restarts = 0
 
+  /** A worker is worth killing once it has committed something; where nothing is left to do, a while after its start. */
+  const whenWorking = Effect.fnUntraced(function* (worker: ChildProcessSpawner.ChildProcessHandle) {
+    const committed = yield* Latch.make()
+    yield* Effect.raceFirst(committed.await, Effect.sleep("3 seconds")).pipe(
+      Effect.andThen(Queue.offer(working, worker)),
+      Effect.forkScoped
+    )
+    return committed
+  })
+
   const life = Effect.scoped(
     Effect.gen(function* () {
       const worker = yield* spawn("worker", env)
+      const committed = yield* whenWorking(worker)
       yield* listen(worker, (line) => {
-        if (line._tag === "Consuming") return Queue.offer(consuming, worker)
-        if (line._tag === "Committed") tally.latencies.push(line.millis)
-        return Effect.void
+        if (line._tag !== "Committed") return Effect.void
+        tally.latencies.push(line.millis)
+        return committed.open
       })
       if (killed.has(worker.pid)) return
       if (++restarts > maxRestarts) yield* Deferred.fail(failed, new ProcessEnded({ process: "worker" }))
@@ -103,8 +114,8 @@ export const startWorkers = Effect.fn("Webhooks.startWorkers")(function* (
   )
 
   const kill: Effect.Effect<void> = Effect.gen(function* () {
-    const worker = yield* Queue.take(consuming)
-    yield* Effect.sleep(yield* Random.nextIntBetween(0, 300))
+    const worker = yield* Queue.take(working)
+    yield* Effect.sleep(yield* Random.nextIntBetween(0, 200))
     killed.add(worker.pid)
     yield* worker.kill({ killSignal: "SIGKILL" })
     tally.kills++

@@ -24,5 +24,5 @@ export const show = Effect.fnUntraced(function* (shown: () => Shown) {
       Effect.ensuring(write("\r\x1b[2K"))
     )
   }
-  return yield* Effect.suspend(() => write(`${shown().text}\n`)).pipe(Effect.repeat(Schedule.spaced("1 second")))
+  return yield* Effect.suspend(() => write(`${shown().text}\n`)).pipe(Effect.repeat(Schedule.spaced("2 seconds")))
 })

@@ -3,7 +3,6 @@ import { Console, Effect, Schema } from "effect"
 
 export const Line = Schema.Union([
   Schema.TaggedStruct("Listening", { port: Schema.Int }),
-  Schema.TaggedStruct("Consuming", {}),
   /** The effects of a delivery are committed, so many milliseconds after its request arrived. */
   Schema.TaggedStruct("Committed", { millis: Schema.Finite })
 ])

@@ -10,7 +10,6 @@ const onCommit = (millis: number) => tell({ _tag: "Committed", millis })
 runChild(
   Effect.gen(function* () {
     const inbox = yield* Config.Boolean("WEBHOOK_INBOX")
-    yield* tell({ _tag: "Consuming" })
     return yield* inbox ? Consumer.run(withInbox(onCommit)) : Consumer.run(withoutInbox(onCommit))
   }).pipe(Effect.provide(databaseLayer))
 )
