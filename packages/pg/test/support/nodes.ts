@@ -1,6 +1,16 @@
 /** Processes of an app on one database, each with its own connections, and a session of the test's own that looks on. */
 import * as PgClient from "@effect/sql-pg/PgClient"
-import { Consumer, type DeadLetters, type Guarantee, type Inbox, Producer, Topic, Transport } from "@surety/core"
+import {
+  type Acks,
+  Consumer,
+  type DeadLetters,
+  type Guarantee,
+  type Inbox,
+  type Outbox,
+  Producer,
+  Topic,
+  Transport
+} from "@surety/core"
 import type * as PgSchema from "@surety/pg/PgSchema"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as TestPostgres from "@surety/testing/TestPostgres"
@@ -56,7 +66,9 @@ export type Services =
   | Guarantee.AtLeastOnce
   | Guarantee.ExactlyOnce
   | Transport.Transport
+  | Acks.Acks
   | Inbox.Inbox
+  | Outbox.Outbox
   | DeadLetters.DeadLetters
   | PgClient.PgClient
   | SqlClient.SqlClient
@@ -93,13 +105,15 @@ const layerObserver = Layer.effectDiscard(createEffects).pipe(
   )
 )
 
-/** Runs a test in a database of its own. */
-export const inDatabase = <A, E, R>(body: Effect.Effect<A, E, R>) =>
+/** Runs a test in a database of its own, on a server that is given. */
+export const onServer = <A, E, R>(body: Effect.Effect<A, E, R>) =>
   Effect.scoped(body).pipe(
     Effect.provide(Layer.provideMerge(layerObserver, layerDatabase)),
-    Effect.provide(TestPostgres.layer),
     Effect.provideService(References.MinimumLogLevel, "Error")
   )
+
+/** Runs a test in a database of its own. */
+export const inDatabase = <A, E, R>(body: Effect.Effect<A, E, R>) => Effect.provide(onServer(body), TestPostgres.layer)
 
 export const layerNode = ({ client, ...schema }: NodeOptions) =>
   SuretyPg.layerWith(schema).pipe(
