@@ -27,6 +27,7 @@ import { type Pipeable, Prototype } from "effect/Pipeable"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type * as Channel from "./Channel.ts"
 import type { ConsumeError } from "./ConsumeError.ts"
 import type { Envelope } from "./Envelope.ts"
@@ -94,6 +95,7 @@ export interface Settings {
   readonly defectRetry: Schedule.Schedule<unknown, unknown>
   readonly maxCrashes: number
   readonly redeliverAfter: Duration.Duration
+  readonly restart: Schedule.Schedule<unknown, ConsumeError> | undefined
 }
 
 /**
@@ -140,6 +142,12 @@ export interface Options<H> {
    * store it wait for every one.
    */
   readonly redeliverAfter?: Duration.Input | undefined
+  /**
+   * Starts the consumer anew after a transport error that repeating did not
+   * mend, such as refused credentials. Not when the first start fails, nor after
+   * a `stop`. Default: the consumer stays failed.
+   */
+  readonly restart?: Schedule.Schedule<unknown, ConsumeError> | undefined
 }
 
 /** @internal */
@@ -196,7 +204,8 @@ export const make = <
       defectRetry:
         options.defectRetry ?? Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 3 })),
       maxCrashes: options.maxCrashes ?? 3,
-      redeliverAfter: Duration.fromInputUnsafe(options.redeliverAfter ?? "10 seconds")
+      redeliverAfter: Duration.fromInputUnsafe(options.redeliverAfter ?? "10 seconds"),
+      restart: options.restart
     }
   })
 
@@ -325,6 +334,58 @@ export const retryAfter = (delay: Duration.Input): Effect.Effect<never> =>
  * @since 0.1.0
  */
 export const layer: <A, R>(self: Consumer<A, never, R>) => Layer.Layer<never, ConsumeError, R> = engine.layer
+
+/**
+ * What a consumer is doing.
+ *
+ * - `starting`: joining its group, or waiting to be started anew.
+ * - `running`, `paused`: a member of its group, with `partitions`.
+ * - `draining`: it claims nothing more, and lets running handlers end.
+ * - `failed`: it does nothing more.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Status {
+  readonly state: "starting" | "running" | "paused" | "draining" | "failed"
+  readonly partitions: ReadonlyArray<number>
+  /** Handlers that are running. */
+  readonly inFlight: number
+}
+
+/**
+ * A consumer that was started.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Running {
+  readonly status: Effect.Effect<Status>
+  /** The status now, and whenever its state or its partitions change. */
+  readonly changes: Stream.Stream<Status>
+  /**
+   * Starts no more handlers, and keeps the partitions. Handlers that run may
+   * end; messages that were claimed are kept in memory.
+   */
+  readonly pause: Effect.Effect<void>
+  readonly resume: Effect.Effect<void>
+  /** Waits for the consumer to fail, once it is not to be started anew. */
+  readonly failure: Effect.Effect<never, ConsumeError>
+}
+
+/**
+ * Starts the consumer, and returns once its group is joined. It runs until the
+ * scope closes, and drains then.
+ *
+ * **When to use**
+ *
+ * To see what it is doing, or to pause it. `layer` and `run` are made of it.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const start: <A, R>(self: Consumer<A, never, R>) => Effect.Effect<Running, ConsumeError, R | Scope> =
+  engine.start
 
 /**
  * Runs the consumer until it is interrupted, or fails: with a transport error

@@ -5,6 +5,7 @@ import type * as Semaphore from "effect/Semaphore"
 import type { Consumer } from "../../Consumer.ts"
 import type { Delivery, Name } from "../../Guarantee.ts"
 import type { TransportError } from "../../TransportError.ts"
+import type { Lifecycle } from "./lifecycle.ts"
 import type { Observer } from "./observer.ts"
 
 export interface Context {
@@ -14,6 +15,7 @@ export interface Context {
   readonly permits: Semaphore.Semaphore
   readonly batch: BatchSize
   readonly observer: Observer
+  readonly lifecycle: Lifecycle
   /** Retries that wait for more milliseconds than this are kept aside in the store. */
   readonly redeliverAfter: number
 }

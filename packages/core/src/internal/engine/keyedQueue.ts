@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import { Signal } from "../../Backend.ts"
 import type { ClaimedRecord } from "../../Transport.ts"
 import type { RetryState } from "./failures.ts"
+import { Gate } from "./lifecycle.ts"
 
 /** A claimed record and what has become of it so far. */
 export interface Item {
@@ -47,11 +48,17 @@ const laneKey = ({ record }: Item): string | number => record.key ?? record.offs
 export class KeyedQueue {
   readonly #lanes = new Map<string | number, Lane>()
   readonly #ready = new Set<Lane>()
+  readonly #gate: Gate
   readonly signal = new Signal()
   #size = 0
   #inFlight = 0
   #exclusive = false
   #closed: "no" | "once empty" | "now" = "no"
+
+  /** While the gate is closed nothing is taken. */
+  constructor(gate: Gate = new Gate()) {
+    this.#gate = gate
+  }
 
   /** Records held, in flight included. */
   get size(): number {
@@ -101,6 +108,14 @@ export class KeyedQueue {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (this.closed) return Effect.undefined
       const seen = this.signal.version
+      // At-most-once, what is held when the consumer stops is lost unless it is taken.
+      if (!this.#gate.isOpen && this.#closed === "no") {
+        const { signal } = this.#gate
+        return Effect.andThen(
+          Effect.raceFirst(this.signal.changed(seen), signal.changed(signal.version)),
+          Effect.suspend(() => this.take(max))
+        )
+      }
       const { items, nextAt } = this.#select(max, now)
       if (items.length > 0) return Effect.succeed(items)
       const wait =

@@ -18,12 +18,12 @@ export const servePartition = (
   assignment: Assignment,
   draining: Effect.Effect<void>
 ): Effect.Effect<void, End, any> => {
-  const { consumer, delivery, observer, permits } = context
+  const { consumer, delivery, lifecycle, observer, permits } = context
   const { epoch, partition } = assignment
   observer.tell({ _tag: "Assigned", partition, epoch })
   const { settings, topic } = consumer
   const progress = new Progress(assignment.settled)
-  const queue = new KeyedQueue()
+  const queue = new KeyedQueue(lifecycle.gate)
   const atMostOnce = topic.guarantee === "at-most-once"
   const redeliver =
     assignment.redelivery === undefined || atMostOnce
@@ -60,6 +60,11 @@ export const servePartition = (
         if (redeliver !== undefined && redeliver.parking.size >= maxParked) {
           const { signal } = redeliver.parking
           yield* signal.changed(signal.version)
+          continue
+        }
+        const { gate } = lifecycle
+        if (!gate.isOpen) {
+          yield* gate.signal.changed(gate.signal.version)
           continue
         }
         const seen = queue.signal.version
