@@ -281,3 +281,11 @@ export const cutOffMembers = Effect.gen(function* () {
   yield* values("UPDATE surety.member SET alive_until = '-infinity'")
   return Effect.asVoid(Effect.orDie(values("DELETE FROM silent")))
 })
+
+/** An inbox that remembers nothing. */
+export const forgetInbox = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.unsafe(`CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN DELETE FROM surety.inbox; RETURN NULL; END $$`)
+  yield* sql`CREATE TRIGGER forget AFTER INSERT ON surety.inbox EXECUTE FUNCTION forget()`
+})
