@@ -60,7 +60,7 @@ export interface Consumer<in out A, out E, out R, out G extends Guarantee.Name =
   readonly [TypeId]: { readonly _A: (_: A) => A; readonly _E: () => E; readonly _R: () => R; readonly _G: () => G }
   readonly topic: Topic.Any
   readonly settings: Settings
-  readonly handler: (payload: any, envelope: Envelope<any>) => Effect.Effect<unknown, unknown, any>
+  readonly handler: (messages: ReadonlyArray<Envelope<any>>) => Effect.Effect<unknown, unknown, any>
   readonly rules: ReadonlyArray<Rule>
 }
 
@@ -88,6 +88,8 @@ export interface Settings {
   readonly group: string
   readonly concurrency: number
   readonly batchSize: number
+  /** Of a consumer whose handler takes batches; `maxWait` in milliseconds. */
+  readonly batch: { readonly maxSize: number; readonly maxWait: number } | undefined
   readonly prefetch: number
   readonly startFrom: StartFrom
   readonly handlerTimeout: Duration.Duration
@@ -191,23 +193,84 @@ export const make = <
 > =>
   of({
     topic,
+    handler: ([message]) => options.handler(message!.payload, message!),
+    rules: [],
+    settings: settingsOf(options, undefined)
+  })
+
+/**
+ * How a consumer of batches is declared.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface BatchOptions<H> extends Omit<Options<H>, "batchSize"> {
+  /** The most messages of a batch. Default 100. */
+  readonly maxSize?: number | undefined
+  /** How long a batch waits to be full, once it has a message. Default: not at all. */
+  readonly maxWait?: Duration.Input | undefined
+}
+
+/**
+ * Declares a consumer whose handler takes several messages of a partition at
+ * once: for one statement, or one request, instead of many.
+ *
+ * **Details**
+ *
+ * Messages of one key are in their order. Exactly-once, a batch is one
+ * transaction. A batch that fails is halved, until the message at fault stands
+ * alone: it has its retries and its disposition, and the others are handled
+ * without it. Messages that failed before, or may have killed their process,
+ * come alone. Retried ones of a batch that failed count one attempt each only
+ * once they stand alone.
+ *
+ * **Gotchas**
+ *
+ * At-least-once, the messages of a batch that failed are handled again.
+ * At-most-once, they share its failure: none of them is handled again.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeBatch = <
+  S extends Schema.Constraint,
+  G extends Guarantee.Name,
+  C,
+  Handled extends Effect.Effect<unknown, unknown, unknown>
+>(
+  topic: Topic.Topic<S, G, C>,
+  options: BatchOptions<(messages: ReadonlyArray<Envelope<S["Type"]>>) => Handled>
+): Consumer<
+  S["Type"],
+  Effect.Error<Handled>,
+  Guarantee.Required<G, C> | S["DecodingServices"] | Exclude<Effect.Services<Handled>, Given<G, C>>,
+  G
+> =>
+  of({
+    topic,
     handler: options.handler,
     rules: [],
-    settings: {
-      group: options.group,
-      concurrency: options.concurrency ?? 1,
-      batchSize: options.batchSize ?? 100,
-      prefetch: options.prefetch ?? 500,
-      startFrom: options.startFrom ?? "earliest",
-      handlerTimeout: Duration.fromInputUnsafe(options.handlerTimeout ?? "5 minutes"),
-      drainTimeout: Duration.fromInputUnsafe(options.drainTimeout ?? "10 seconds"),
-      defectRetry:
-        options.defectRetry ?? Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 3 })),
-      maxCrashes: options.maxCrashes ?? 3,
-      redeliverAfter: Duration.fromInputUnsafe(options.redeliverAfter ?? "10 seconds"),
-      restart: options.restart
-    }
+    settings: settingsOf(options, {
+      maxSize: options.maxSize ?? 100,
+      maxWait: Duration.toMillis(Duration.fromInputUnsafe(options.maxWait ?? 0))
+    })
   })
+
+const settingsOf = (options: Options<unknown>, batch: Settings["batch"]): Settings => ({
+  group: options.group,
+  concurrency: options.concurrency ?? 1,
+  batchSize: options.batchSize ?? 100,
+  batch,
+  prefetch: options.prefetch ?? 500,
+  startFrom: options.startFrom ?? "earliest",
+  handlerTimeout: Duration.fromInputUnsafe(options.handlerTimeout ?? "5 minutes"),
+  drainTimeout: Duration.fromInputUnsafe(options.drainTimeout ?? "10 seconds"),
+  defectRetry:
+    options.defectRetry ?? Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 3 })),
+  maxCrashes: options.maxCrashes ?? 3,
+  redeliverAfter: Duration.fromInputUnsafe(options.redeliverAfter ?? "10 seconds"),
+  restart: options.restart
+})
 
 const of = (fields: Pick<Consumer<any, any, any>, "topic" | "settings" | "handler" | "rules">): any =>
   Object.assign(Object.create(Prototype), { [TypeId]: TypeId }, fields)

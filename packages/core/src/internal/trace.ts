@@ -4,6 +4,7 @@ import * as Headers from "effect/http/Headers"
 import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
+import type { Envelope } from "../Envelope.ts"
 
 const header = "traceparent"
 
@@ -38,34 +39,28 @@ export const contextHeaders: Effect.Effect<Readonly<Record<string, string>>> = E
     : Effect.succeed({})
 )
 
+/** One attempt, of a message or of a batch, linked to the publishes that it comes from. */
 export const processing =
-  (
-    system: string,
-    message: {
-      readonly topic: string
-      readonly group: string
-      readonly id: string
-      readonly partition: number
-      readonly offset: number
-      readonly attempt: number
-      readonly headers: Readonly<Record<string, string>>
-    }
-  ) =>
+  (system: string, messages: ReadonlyArray<Envelope<unknown>>) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(isTraced, (traced) => {
-      if (!traced) return effect
-      const producer = HttpTraceContext.w3c(Headers.fromInput({ [header]: message.headers[header] }))
-      return Effect.withSpan(effect, `process ${message.topic}`, {
+      const [first] = messages
+      if (!traced || first === undefined) return effect
+      const { attempt, group, id, offset, partition, topic } = first
+      return Effect.withSpan(effect, `process ${topic}`, {
         kind: "consumer",
         root: true,
-        links: Option.isSome(producer) ? [{ span: producer.value, attributes: {} }] : [],
+        links: messages.flatMap(({ headers }) => {
+          const producer = HttpTraceContext.w3c(Headers.fromInput({ [header]: headers[header] }))
+          return Option.isSome(producer) ? [{ span: producer.value, attributes: {} }] : []
+        }),
         attributes: {
-          ...attributes(system, "process", message.topic),
-          "messaging.consumer.group.name": message.group,
-          "messaging.destination.partition.id": `${message.partition}`,
-          "messaging.message.id": message.id,
-          "surety.offset": message.offset,
-          "surety.attempt": message.attempt
+          ...attributes(system, "process", topic),
+          "messaging.consumer.group.name": group,
+          "messaging.destination.partition.id": `${partition}`,
+          ...(messages.length > 1
+            ? { "messaging.batch.message_count": messages.length }
+            : { "messaging.message.id": id, "surety.offset": offset, "surety.attempt": attempt })
         }
       })
     })

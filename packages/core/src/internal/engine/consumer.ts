@@ -21,6 +21,7 @@ const invalid = ({ rules, settings, topic }: Consumer<any, any, any>): string | 
     concurrency: settings.concurrency,
     batchSize: settings.batchSize,
     prefetch: settings.prefetch,
+    ...(settings.batch === undefined ? {} : { maxSize: settings.batch.maxSize }),
     maxCrashes: settings.maxCrashes
   })) {
     if (!Number.isInteger(value) || value < 1) return `${name} is ${value}; it is a whole number of at least 1`

@@ -2,11 +2,13 @@
  * Settling outside of the handler: after it (at-least-once), or before it
  * (at-most-once, where the partition has stored the progress already).
  */
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { type End, persist } from "./context.ts"
 import { failureOf } from "./failures.ts"
 import { decode, runHandler } from "./handler.ts"
+import { type Alone, isolate } from "./isolate.ts"
 import type { Item } from "./keyedQueue.ts"
 import { ofItem } from "./observer.ts"
 import {
@@ -20,51 +22,83 @@ import {
   tellEnding
 } from "./settle.ts"
 
-/** Handles one message. Returns it when it is to be tried again. */
-export const handleDirect = Effect.fnUntraced(function* (
+/** Handles messages. Returns those that are to be tried again. */
+export const handleDirect = (
   served: Served,
-  items: ReadonlyArray<Item>
-): Effect.fn.Return<ReadonlyArray<Item>, End, any> {
-  const item = items[0]!
-  let ending: Ending | undefined = yield* beginAttempt(served, item)
-  if (ending === undefined) {
-    const payload = yield* Effect.exit(decode(served.context, item))
-    if (Exit.isFailure(payload)) {
-      ending = { _tag: "DeadLetter", failure: failureOf(payload.cause) }
-    } else {
-      const exit = yield* Effect.exit(runHandler(served.context, item, payload.value, served.assignment.epoch)).pipe(
-        releasedOnInterrupt(served, item)
-      )
-      if (Exit.isFailure(exit)) {
-        ending = yield* failed(served, item, exit.cause)
-        if (ending === undefined) return items
-      }
+  batch: ReadonlyArray<Item>
+): Effect.Effect<ReadonlyArray<Item>, End, any> => {
+  const { assignment, context, progress, redeliver } = served
+  const atMostOnce = context.consumer.topic.guarantee === "at-most-once"
+
+  const run = (items: ReadonlyArray<Item>, payloads: ReadonlyArray<unknown>) =>
+    Effect.exit(runHandler(context, items, payloads, assignment.epoch))
+
+  /** It is over for the message, for now or for good. */
+  const settle = Effect.fnUntraced(function* (
+    item: Item,
+    ending: Ending | undefined
+  ): Effect.fn.Return<Alone, End, any> {
+    if (ending?._tag === "Park") {
+      yield* persist(redeliver!.park(item, ending.dueAt))
+      yield* redeliver!.follow(item, ending.dueAt)
+      yield* tellEnding(served, item, ending)
+      return "parked"
     }
-  }
-  if (ending?._tag === "Park") {
-    const redeliver = served.redeliver!
-    yield* persist(redeliver.park(item, ending.dueAt))
-    yield* redeliver.follow(item, ending.dueAt)
-    yield* tellEnding(served, item, ending)
-    return []
-  }
-  if (ending !== undefined) {
-    if (ending._tag === "DeadLetter") {
+    if (ending?._tag === "DeadLetter") {
       // Stored before the message is settled: a crash in between repeats it, and loses nothing (invariant 4).
-      yield* persist(served.assignment.deadLetter([yield* deadLetterOf(served, item, ending.failure)]))
+      yield* persist(assignment.deadLetter([yield* deadLetterOf(served, item, ending.failure)]))
     }
-    yield* tellEnding(served, item, ending)
-  }
-  if (item.parked) {
-    const redeliver = served.redeliver!
-    yield* persist(redeliver.settle([item]))
-    redeliver.parking.settle(item.record.offset)
-  } else {
-    served.progress.settle(item.record.offset)
-    yield* endCounted(served, item)
-  }
-  if (ending === undefined) {
-    served.context.observer.tell({ _tag: "Handled", ...ofItem(item, served.assignment.epoch) })
-  }
-  return []
-})
+    if (ending !== undefined) yield* tellEnding(served, item, ending)
+    if (item.parked) {
+      yield* persist(redeliver!.settle([item]))
+      redeliver!.parking.settle(item.record.offset)
+    } else {
+      progress.settle(item.record.offset)
+      yield* endCounted(served, item)
+    }
+    if (ending === undefined) context.observer.tell({ _tag: "Handled", ...ofItem(item, assignment.epoch) })
+    return "settled"
+  })
+
+  const settleFailed = Effect.fnUntraced(function* (
+    item: Item,
+    cause: Cause.Cause<unknown>
+  ): Effect.fn.Return<Alone, End, any> {
+    const ending = yield* failed(served, item, cause)
+    return ending === undefined ? "again" : yield* settle(item, ending)
+  })
+
+  const alone = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
+    const ending = yield* beginAttempt(served, item)
+    if (ending !== undefined) return yield* settle(item, ending)
+    const payload = yield* Effect.exit(decode(context, item))
+    if (Exit.isFailure(payload)) {
+      return yield* settle(item, { _tag: "DeadLetter", failure: failureOf(payload.cause) })
+    }
+    const exit = yield* run([item], [payload.value]).pipe(releasedOnInterrupt(served, item))
+    return Exit.isSuccess(exit) ? yield* settle(item, undefined) : yield* settleFailed(item, exit.cause)
+  })
+
+  const together = Effect.fnUntraced(function* (items: ReadonlyArray<Item>): Effect.fn.Return<boolean, End, any> {
+    const decoded: Array<Item> = []
+    const payloads: Array<unknown> = []
+    for (const item of items) {
+      const payload = yield* Effect.exit(decode(context, item))
+      if (Exit.isFailure(payload)) continue
+      decoded.push(item)
+      payloads.push(payload.value)
+    }
+    // What does not decode is found alone.
+    if (decoded.length < items.length) return false
+    const exit = yield* run(decoded, payloads)
+    if (Exit.isSuccess(exit)) {
+      for (const item of items) yield* settle(item, undefined)
+      return true
+    }
+    // Invariant 3: the handler has started for each of them, and does not start again.
+    if (atMostOnce) for (const item of items) yield* settleFailed(item, exit.cause)
+    return atMostOnce
+  })
+
+  return isolate(batch, together, alone)
+}

@@ -35,36 +35,39 @@ export class Crashed extends Error {
 export const decode = ({ consumer }: Context, item: Item): Effect.Effect<unknown, DecodeFailed, any> =>
   Effect.mapError(decodePayload(consumer.topic.schema, item.record.payload), (cause) => new DecodeFailed(cause))
 
+/** Runs the handler for messages: one, or those of a batch. */
 export const runHandler = (
   { consumer, delivery, observer }: Context,
-  item: Item,
-  payload: unknown,
+  items: ReadonlyArray<Item>,
+  payloads: ReadonlyArray<unknown>,
   epoch: number
 ): Effect.Effect<unknown, unknown, any> => {
-  const { record } = item
-  const envelope: Envelope<unknown> = {
-    topic: consumer.topic.name,
-    group: consumer.settings.group,
-    id: record.id,
-    key: record.key,
-    headers: record.headers,
-    time: record.time,
-    partition: record.partition,
-    offset: record.offset,
-    attempt: item.attempt,
-    epoch,
-    payload
-  }
+  const { handlerTimeout } = consumer.settings
+  const envelopes = items.map(
+    ({ attempt, record }, index): Envelope<unknown> => ({
+      topic: consumer.topic.name,
+      group: consumer.settings.group,
+      id: record.id,
+      key: record.key,
+      headers: record.headers,
+      time: record.time,
+      partition: record.partition,
+      offset: record.offset,
+      attempt,
+      epoch,
+      payload: payloads[index]
+    })
+  )
   return Effect.suspend(() => {
-    observer.tell({ _tag: "Started", ...ofItem(item, epoch) })
-    return consumer.handler(payload, envelope)
+    for (const item of items) observer.tell({ _tag: "Started", ...ofItem(item, epoch) })
+    return consumer.handler(envelopes)
   }).pipe(
     Effect.timeoutOrElse({
-      duration: consumer.settings.handlerTimeout,
-      orElse: () => Effect.die(new HandlerTimeout(consumer.settings.handlerTimeout))
+      duration: handlerTimeout,
+      orElse: () => Effect.die(new HandlerTimeout(handlerTimeout))
     }),
     Effect.scoped,
-    trace.processing(delivery.transport.characteristics.name, envelope),
+    trace.processing(delivery.transport.characteristics.name, envelopes),
     (effect) => observer.running(effect)
   )
 }

@@ -103,30 +103,46 @@ export class KeyedQueue {
     return this.#closed === "now" || (this.#closed === "once empty" && this.#size === this.#inFlight)
   }
 
-  /** Waits for up to `max` records, whose keys are then in flight until `done`. Undefined once closed. */
-  take(max: number): Effect.Effect<ReadonlyArray<Item> | undefined> {
+  /**
+   * Waits for up to `max` records, whose keys are then in flight until `done`:
+   * once there are some, for up to `patience` milliseconds to have them all.
+   * Undefined once closed.
+   */
+  take(max: number, patience = 0, since?: number): Effect.Effect<ReadonlyArray<Item> | undefined> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       if (this.closed) return Effect.undefined
-      const seen = this.signal.version
+      const again = (wait: Effect.Effect<void>, from?: number) =>
+        Effect.andThen(
+          wait,
+          Effect.suspend(() => this.take(max, patience, from))
+        )
+      const changed = this.signal.changed(this.signal.version)
       // At-most-once, what is held when the consumer stops is lost unless it is taken.
       if (!this.#gate.isOpen && this.#closed === "no") {
         const { signal } = this.#gate
-        return Effect.andThen(
-          Effect.raceFirst(this.signal.changed(seen), signal.changed(signal.version)),
-          Effect.suspend(() => this.take(max))
-        )
+        return again(Effect.raceFirst(changed, signal.changed(signal.version)))
+      }
+      const available = patience === 0 ? Infinity : this.#available(now)
+      const from = since ?? now
+      if (available > 0 && available < max && now < from + patience) {
+        return again(Effect.raceFirst(changed, Effect.sleep(from + patience - now)), from)
       }
       const { items, nextAt } = this.#select(max, now)
       if (items.length > 0) return Effect.succeed(items)
-      const wait =
-        nextAt === Infinity
-          ? this.signal.changed(seen)
-          : Effect.raceFirst(this.signal.changed(seen), Effect.sleep(nextAt - now))
-      return Effect.andThen(
-        wait,
-        Effect.suspend(() => this.take(max))
-      )
+      return again(nextAt === Infinity ? changed : Effect.raceFirst(changed, Effect.sleep(nextAt - now)))
     })
+  }
+
+  /** How many records could be taken; without bound, where one has to go alone. */
+  #available(now: number): number {
+    let available = 0
+    for (const { items } of this.#ready) {
+      const first = items[0]!
+      if (first.notBefore > now) continue
+      if (first.suspect || first.counted) return Infinity
+      available += items.length
+    }
+    return available
   }
 
   #select(max: number, now: number): { readonly items: Array<Item>; readonly nextAt: number } {

@@ -93,9 +93,10 @@ export const servePartition = (
       }
     })
 
+    const batchSize = (): number => settings.batch?.maxSize ?? (delivery.unit === undefined ? 1 : context.batch.current)
     const work = Effect.gen(function* () {
       while (true) {
-        const batch = yield* queue.take(delivery.unit === undefined ? 1 : context.batch.current)
+        const batch = yield* queue.take(batchSize(), settings.batch?.maxWait)
         if (batch === undefined) return
         const deferred = yield* permits.withPermit(
           Effect.suspend(() => (leaving ? Effect.succeed(batch) : handle(served, batch)))

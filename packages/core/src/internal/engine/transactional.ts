@@ -21,6 +21,7 @@ import { CurrentUnit, makeUnit, type Unit } from "../unit.ts"
 import { type End, infrastructureRetry } from "./context.ts"
 import { failureOf } from "./failures.ts"
 import { type DecodeFailed, decode, runHandler } from "./handler.ts"
+import { type Alone, isolate } from "./isolate.ts"
 import type { Item } from "./keyedQueue.ts"
 import { ofItem } from "./observer.ts"
 import {
@@ -42,6 +43,12 @@ interface Plan {
 
 type Outcome = Ending | { readonly _tag: "Handled" } | { readonly _tag: "Duplicate" }
 
+/** A message that is to be handled. */
+interface Fit {
+  readonly item: Item
+  readonly payload: unknown
+}
+
 /** What a transaction has settled, and the progress that it has stored. */
 interface Committed {
   readonly reached: number
@@ -60,51 +67,24 @@ type Verdict =
 export const handleTransactional =
   (unit: UnitOfWork) =>
   (served: Served, batch: ReadonlyArray<Item>): Effect.Effect<ReadonlyArray<Item>, End, any> => {
-    const deferred: Array<Item> = []
-    const blocked = new Set<string>()
-
-    /** Messages behind one of their key that waits for a retry wait with it (invariant 11). */
-    const unblocked = (items: ReadonlyArray<Item>): ReadonlyArray<Item> =>
-      blocked.size === 0
-        ? items
-        : items.filter((item) => {
-            const free = item.record.key === undefined || !blocked.has(item.record.key)
-            if (!free) deferred.push(item)
-            return free
-          })
-
-    /**
-     * One transaction for all; when it fails, the halves, so that a poison
-     * message ends up alone in few steps and the innocent ones commit.
-     */
-    const run = (all: ReadonlyArray<Item>): Effect.Effect<void, End, any> =>
-      Effect.suspend(() => {
-        const items = unblocked(all)
-        if (items.length === 0) return Effect.void
-        if (items.length === 1) return runOne(items[0]!)
-        return Effect.flatMap(transact(items.map((item) => ({ item, ending: undefined }))), (failure) => {
-          if (failure === undefined) return Effect.void
-          const middle = items.length >> 1
-          return Effect.andThen(run(items.slice(0, middle)), run(items.slice(middle)))
-        })
-      })
-
-    const runOne = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<void, End, any> {
+    const alone = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
       let ending = yield* beginAttempt(served, item)
       if (ending === undefined) {
         const failure = yield* transact([{ item, ending }]).pipe(releasedOnInterrupt(served, item))
-        if (failure === undefined) return item.parked ? undefined : yield* endCounted(served, item)
+        if (failure === undefined) {
+          if (!item.parked) yield* endCounted(served, item)
+          return "settled"
+        }
         ending = yield* failed(served, item, failure)
       }
-      const waits = ending === undefined || ending._tag === "Park"
-      if (waits && item.record.key !== undefined) blocked.add(item.record.key)
-      if (ending === undefined) {
-        deferred.push(item)
-        return
-      }
+      if (ending === undefined) return "again"
       const failure = yield* transact([{ item, ending }])
       if (failure !== undefined) return yield* Effect.failCause(failure as Cause.Cause<never>)
+      return ending._tag === "Park" ? "parked" : "settled"
     })
+
+    const together = (items: ReadonlyArray<Item>): Effect.Effect<boolean, End, any> =>
+      Effect.map(transact(items.map((item) => ({ item, ending: undefined }))), (failure) => failure === undefined)
 
     /**
      * Runs the transaction until it commits, or fails by the doing of a message:
@@ -193,6 +173,7 @@ export const handleTransactional =
         // Invariants 5 and 6: whatever becomes of a message, its inbox row says first that it is settled by this transaction.
         const fresh = entries.length === 0 ? [] : yield* unit.inbox.admit(holder, entries)
         const letters: Array<DeadLetter> = []
+        const fit: Array<Fit> = []
         for (let i = 0; i < settling.length; i++) {
           const { item, ending } = settling[i]!
           const payload = decoded[i]
@@ -200,14 +181,17 @@ export const handleTransactional =
           if (!fresh[i]) {
             outcome = { _tag: "Duplicate" }
           } else if (payload !== undefined && Exit.isSuccess(payload)) {
-            // One handler at a time: a savepoint that one rolls back must not take another's writes.
-            yield* handle(work, item, payload.value)
+            fit.push({ item, payload: payload.value })
           } else if (payload !== undefined) {
             outcome = { _tag: "DeadLetter", failure: failureOf(payload.cause) }
           }
           if (outcome._tag === "DeadLetter") letters.push(yield* deadLetterOf(served, item, outcome.failure))
           outcomes.push({ item, outcome })
         }
+        // One handler at a time: a savepoint that one rolls back must not take another's writes.
+        const together = context.consumer.settings.batch !== undefined
+        for (const messages of together && fit.length > 0 ? [fit] : fit.map((one) => [one]))
+          yield* handle(work, messages)
         work.ended = true
         if (letters.length > 0) yield* unit.inbox.deadLetter(letters)
         if (work.outgoing.length > 0) yield* unit.outbox.write(work.outgoing)
@@ -231,15 +215,20 @@ export const handleTransactional =
 
     const transactionKey = Channel.key(Transaction, served.context.consumer.topic.channel)
 
-    const handle = (work: Unit, item: Item, payload: unknown) =>
-      runHandler(served.context, item, payload, served.assignment.epoch).pipe(
+    const handle = (work: Unit, messages: ReadonlyArray<Fit>) =>
+      runHandler(
+        served.context,
+        messages.map(({ item }) => item),
+        messages.map(({ payload }) => payload),
+        served.assignment.epoch
+      ).pipe(
         Effect.provideService(CurrentUnit, work),
         (effect) =>
           Effect.flatMap(Transaction, (transaction) => Effect.provideService(effect, transactionKey, transaction)),
         Effect.catchCause((cause) => Effect.fail(new AttemptFailed({ cause })))
       )
 
-    return Effect.map(run(batch), () => deferred)
+    return isolate(batch, together, alone)
   }
 
 /** What a cause failed with and died of. */
