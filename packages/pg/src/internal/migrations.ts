@@ -19,6 +19,13 @@ export interface Migration {
 
 const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
+/** Quotes the bodies of functions, whatever the name of the schema in them holds. */
+const bodyQuote = (schema: string): string => {
+  let tag = "body"
+  while (schema.includes(`$${tag}$`)) tag += "_"
+  return `$${tag}$`
+}
+
 /** Error codes that our functions raise. */
 export const fencedCode = "SU001"
 export const invalidStateCode = "SU002"
@@ -114,13 +121,13 @@ const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
 ]
 
 /** Topics, and the publish horizon (POSTGRES.md, section A). */
-const logFunctions = ({ schema: s }: Names): ReadonlyArray<string> => [
+const logFunctions = ({ schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
   // One sequence per topic, named after its id.
-  `CREATE FUNCTION ${s}.topic_sequence(p_topic integer) RETURNS oid LANGUAGE sql STABLE AS $$
+  `CREATE FUNCTION ${s}.topic_sequence(p_topic integer) RETURNS oid LANGUAGE sql STABLE AS ${body}
   SELECT (${literal(`${s}.offset_`)} || p_topic)::regclass::oid
-$$`,
+${body}`,
   `CREATE FUNCTION ${s}.declare_topic(p_name text, p_partitions integer)
-RETURNS TABLE (id integer, partitions integer) LANGUAGE plpgsql AS $$
+RETURNS TABLE (id integer, partitions integer) LANGUAGE plpgsql AS ${body}
 #variable_conflict use_column
 DECLARE
   v_id integer;
@@ -135,9 +142,9 @@ BEGIN
     PERFORM ${s}.check_topic(v_id);
   END IF;
   RETURN QUERY SELECT t.id, t.partitions FROM ${s}.topic t WHERE t.id = v_id;
-END $$`,
+END ${body}`,
   // The greatest offset that is stored anywhere.
-  `CREATE FUNCTION ${s}.topic_reached(p_topic integer) RETURNS bigint LANGUAGE sql VOLATILE AS $$
+  `CREATE FUNCTION ${s}.topic_reached(p_topic integer) RETURNS bigint LANGUAGE sql VOLATILE AS ${body}
   SELECT greatest(
     0,
     (SELECT max(tail.log_offset)
@@ -149,9 +156,9 @@ END $$`,
     (SELECT max(greatest(c.settled, c.claimed))
       FROM ${s}.cursor c JOIN ${s}.consumer_group g ON g.id = c.consumer_group WHERE g.topic = p_topic)
   )
-$$`,
+${body}`,
   // Rule 5. The sequence is read after the tables: in a healthy state it is never behind.
-  `CREATE FUNCTION ${s}.check_topic(p_topic integer) RETURNS void LANGUAGE plpgsql AS $$
+  `CREATE FUNCTION ${s}.check_topic(p_topic integer) RETURNS void LANGUAGE plpgsql AS ${body}
 DECLARE
   v_sequence oid := ${s}.topic_sequence(p_topic);
   v_reached bigint;
@@ -167,8 +174,8 @@ BEGIN
     RAISE EXCEPTION 'the sequence % is at %, behind offset % of its own log (a restore, a TRUNCATE or a replica that did not copy it): new messages would be invisible',
       v_sequence::regclass, v_last, v_reached USING ERRCODE = '${invalidStateCode}';
   END IF;
-END $$`,
-  `CREATE FUNCTION ${s}.repair_topic(p_name text) RETURNS void LANGUAGE plpgsql AS $$
+END ${body}`,
+  `CREATE FUNCTION ${s}.repair_topic(p_name text) RETURNS void LANGUAGE plpgsql AS ${body}
 DECLARE
   v_topic integer;
   v_sequence oid;
@@ -183,11 +190,11 @@ BEGIN
   IF coalesce(pg_sequence_last_value(v_sequence::regclass), 0) < ${s}.topic_reached(v_topic) THEN
     PERFORM setval(v_sequence::regclass, ${s}.topic_reached(v_topic));
   END IF;
-END $$`,
+END ${body}`,
   // Rules 2, 3, 4, 6, 8, 9.
   `CREATE FUNCTION ${s}.publish(
   p_topic integer, p_partitions smallint[], p_ids text[], p_keys text[], p_headers text[], p_times timestamptz[], p_payloads bytea[]
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql AS ${body}
 DECLARE
   v_sequence oid := ${s}.topic_sequence(p_topic);
   v_held text := coalesce(nullif(current_setting('surety.horizon', true), ''), ',');
@@ -207,9 +214,9 @@ BEGIN
       WITH ORDINALITY AS u(partition, id, key, headers, published_at, payload, ord)
     ORDER BY u.ord
   ) AS r;
-END $$`,
+END ${body}`,
   // Rules 1 and 4: H, then M; the rows are read by a later statement. A holder of lock L draws only above L.
-  `CREATE FUNCTION ${s}.horizon(p_topic integer) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+  `CREATE FUNCTION ${s}.horizon(p_topic integer) RETURNS bigint LANGUAGE plpgsql VOLATILE AS ${body}
 DECLARE
   v_sequence oid := ${s}.topic_sequence(p_topic);
   v_last bigint;
@@ -224,13 +231,13 @@ BEGIN
   WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = v_sequence
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
   RETURN least(v_last, v_lowest);
-END $$`
+END ${body}`
 ]
 
 /** Groups, leases and claims (sections A and B). */
-const groupFunctions = ({ channel, schema: s }: Names): ReadonlyArray<string> => [
+const groupFunctions = ({ channel, schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
   // Rule 7: "latest" is the horizon, not the end of the sequence.
-  `CREATE FUNCTION ${s}.register_group(p_topic integer, p_name text, p_from text) RETURNS integer LANGUAGE plpgsql AS $$
+  `CREATE FUNCTION ${s}.register_group(p_topic integer, p_name text, p_from text) RETURNS integer LANGUAGE plpgsql AS ${body}
 DECLARE
   v_group integer;
   v_settled bigint;
@@ -247,17 +254,17 @@ BEGIN
   INSERT INTO ${s}.cursor (consumer_group, partition, settled, claimed)
     SELECT v_group, p, v_settled, v_settled FROM ${s}.topic t, generate_series(0, t.partitions - 1) AS p WHERE t.id = p_topic;
   RETURN v_group;
-END $$`,
+END ${body}`,
   // What a member must not do beside another one of its group.
-  `CREATE FUNCTION ${s}.lock_group(p_group integer) RETURNS void LANGUAGE plpgsql AS $$
+  `CREATE FUNCTION ${s}.lock_group(p_group integer) RETURNS void LANGUAGE plpgsql AS ${body}
 BEGIN
   PERFORM set_config('lock_timeout', '2s', true);
   PERFORM pg_advisory_xact_lock(${literal(`${s}.consumer_group`)}::regclass::oid::bigint::bit(32)::integer, p_group);
-END $$`,
+END ${body}`,
   // Rule 15: leases go by clock_timestamp().
   `CREATE FUNCTION ${s}.heartbeat(p_group integer, p_member text, p_lease interval)
 RETURNS TABLE (partitions integer[], epochs bigint[], members integer, rank integer, free integer, next_expiry double precision)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql AS ${body}
 #variable_conflict use_column
 DECLARE
   v_now timestamptz;
@@ -285,9 +292,9 @@ BEGIN
       UNION ALL
       SELECT m.alive_until FROM ${s}.member m WHERE m.consumer_group = p_group AND m.id <> p_member
     ) AS u);
-END $$`,
+END ${body}`,
   // Rule 14. A role that may not signal another one's backends leaves it to idle_in_transaction_session_timeout.
-  `CREATE FUNCTION ${s}.terminate(p_cursors integer[]) RETURNS void LANGUAGE plpgsql AS $$
+  `CREATE FUNCTION ${s}.terminate(p_cursors integer[]) RETURNS void LANGUAGE plpgsql AS ${body}
 BEGIN
   PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
   WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = ${literal(`${s}.cursor`)}::regclass::oid
@@ -295,9 +302,9 @@ BEGIN
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
 EXCEPTION WHEN insufficient_privilege THEN
   RAISE WARNING 'a frozen worker''s transaction cannot be terminated: grant pg_signal_backend to %', current_user;
-END $$`,
+END ${body}`,
   `CREATE FUNCTION ${s}.acquire(p_group integer, p_member text, p_lease interval, p_max integer)
-RETURNS TABLE (id integer, partition smallint, epoch bigint, settled bigint, claimed bigint) LANGUAGE plpgsql AS $$
+RETURNS TABLE (id integer, partition smallint, epoch bigint, settled bigint, claimed bigint) LANGUAGE plpgsql AS ${body}
 #variable_conflict use_column
 DECLARE
   v_free integer[];
@@ -313,20 +320,20 @@ BEGIN
     SET epoch = c.epoch + 1, holder = p_member, lease_until = clock_timestamp() + p_lease
     WHERE c.id = ANY (v_free)
     RETURNING c.id, c.partition, c.epoch, c.settled, c.claimed;
-END $$`,
+END ${body}`,
   // What the former holder began between the first termination and the new epoch's commit; later it is refused.
-  `CREATE FUNCTION ${s}.sweep(p_cursors integer[], p_epochs bigint[]) RETURNS void LANGUAGE sql AS $$
+  `CREATE FUNCTION ${s}.sweep(p_cursors integer[], p_epochs bigint[]) RETURNS void LANGUAGE sql AS ${body}
   SELECT ${s}.terminate((
     SELECT array_agg(c.id) FROM unnest(p_cursors, p_epochs) AS h(id, epoch)
     JOIN ${s}.cursor c ON c.id = h.id AND c.epoch = h.epoch
   ))
-$$`,
+${body}`,
   // Rules 1, 7 and 16: the claim is stored before the records are handed out. A row without an offset says that
   // there are records which an open publishing transaction holds back.
   `CREATE FUNCTION ${s}.claim(p_topic integer, p_group integer, p_partition integer, p_epoch bigint, p_after bigint, p_limit integer, p_bytes bigint)
 RETURNS TABLE (
   log_offset bigint, id text, key text, headers text, published_at timestamptz, payload bytea, claims integer, failures integer
-) LANGUAGE plpgsql VOLATILE AS $$
+) LANGUAGE plpgsql VOLATILE AS ${body}
 #variable_conflict use_column
 DECLARE
   v_horizon bigint := ${s}.horizon(p_topic);
@@ -357,9 +364,9 @@ BEGIN
     LEFT JOIN ${s}.attempt a ON a.consumer_group = p_group AND a.partition = l.partition AND a.log_offset = l.log_offset
     WHERE l.topic = p_topic AND l.partition = p_partition AND l.log_offset > p_after AND l.log_offset <= v_last
     ORDER BY l.log_offset;
-END $$`,
+END ${body}`,
   // Rule 14: the first statement of a settling transaction registers its backend. Null when the epoch is over.
-  `CREATE FUNCTION ${s}.begin_settlement(p_topic text, p_group text, p_partition integer, p_epoch bigint) RETURNS integer LANGUAGE plpgsql AS $$
+  `CREATE FUNCTION ${s}.begin_settlement(p_topic text, p_group text, p_partition integer, p_epoch bigint) RETURNS integer LANGUAGE plpgsql AS ${body}
 DECLARE
   v_group integer;
   v_cursor integer;
@@ -378,7 +385,7 @@ BEGIN
     PERFORM set_config('idle_in_transaction_session_timeout', '1h', true);
   END IF;
   RETURN v_group;
-END $$`
+END ${body}`
 ]
 
 export const migrations: ReadonlyArray<Migration> = [

@@ -108,7 +108,7 @@ const layerObserver = Layer.effectDiscard(createEffects).pipe(
 /** Runs a test in a database of its own, on a server that is given. */
 export const onServer = <A, E, R>(body: Effect.Effect<A, E, R>) =>
   Effect.scoped(body).pipe(
-    Effect.provide(Layer.provideMerge(layerObserver, layerDatabase)),
+    Effect.provide(Layer.fresh(Layer.provideMerge(layerObserver, layerDatabase))),
     Effect.provideService(References.MinimumLogLevel, "Error")
   )
 
