@@ -129,10 +129,11 @@ export interface Backend<R = never> {
  *
  * **Details**
  *
- * Each test has topics of its own, so that they can share a store. Tests that
- * need transactions are skipped, with the reason, where the transport's
- * characteristics say that it has none. `timeout` bounds each test: 30 seconds
- * by default.
+ * Each test has topics of its own, so that they can share a store. What a
+ * transport does not offer is skipped, with the reason: transactions, where its
+ * characteristics say so, and durable redelivery, where its assignments have
+ * none. `timeout` bounds each test: 30 seconds by default. In real time the
+ * tests run concurrently.
  *
  * @category suites
  * @since 0.1.0
@@ -158,7 +159,7 @@ export const suite = <R>(
                   const node = yield* harness.start
                   const { characteristics } = yield* node.run(Transport.Transport)
                   if (!characteristics.transactional) {
-                    return context.skip(`the ${characteristics.name} transport has no transactions`)
+                    return yield* harness.skip(`the ${characteristics.name} transport has no transactions`)
                   }
                 }
                 yield* run(harness)

@@ -26,6 +26,7 @@ import {
   type ConsumeOptions,
   Failed,
   Message,
+  messages,
   NeverHappened,
   type Running,
   type TestNode,
@@ -66,6 +67,9 @@ export const make = Effect.fnUntraced(function* <R>(
   /** Lets a little time pass; under a virtual clock after everything that needs none. */
   const tick = backend.time === "virtual" ? TestClock.adjust("50 millis") : Effect.void
   const polling = backend.time === "virtual" ? Schedule.forever : Schedule.spaced("20 millis")
+
+  /** Lets go on what needs no time, such as what runs after a commit in memory. */
+  const quiet = backend.time === "virtual" ? Effect.repeat(Effect.yieldNow, { times: 100 }) : Effect.void
 
   /** Waits for a condition, for so long that only a failure can need longer. */
   const until = <E, R2>(what: string, holds: Effect.Effect<boolean, E, R2>): Effect.Effect<void, E, R2> => {
@@ -348,6 +352,24 @@ export const make = Effect.fnUntraced(function* <R>(
       Effect.map(progress(of, group), (partitions) => partitions.every(({ lag }) => lag === 0))
     )
 
+  /** Publishes, over all partitions, until a node has handled something: it has its share then. */
+  const reached = (node: TestNode, of: TestTopic) => {
+    const publishMore = Effect.flatMap(reader, (from) => publish(from, of, messages(8, 8, uniqueName("more"))))
+    return until(
+      `${node.name} has its share`,
+      Effect.map(publishMore, () =>
+        history.events.some((event) => event._tag === "Start" && event.node === node.name && event.topic === of.name)
+      )
+    )
+  }
+
+  /** Waits until everything is settled. Returns how many messages were published by then. */
+  const quiesce = (of: TestTopic, group = "group") =>
+    Effect.map(
+      settled(of, group),
+      () => history.events.filter((event) => event._tag === "Publish" && event.topic === of.name).length
+    )
+
   /** Waits until nothing is going on, adds what the store holds, and checks every invariant. */
   const verify = Effect.gen(function* () {
     // Handlers publish to other topics: two rounds see what the first one's end has left.
@@ -366,6 +388,7 @@ export const make = Effect.fnUntraced(function* <R>(
         })
       )
     }
+    yield* quiet
     yield* observe
     const violations = History.check(history.events)
     if (violations.length > 0) return yield* Effect.die(new Violated(violations, history.events))
@@ -412,6 +435,8 @@ export const make = Effect.fnUntraced(function* <R>(
     seen,
     handled,
     settled,
+    reached,
+    quiesce,
     progress,
     deadLetters,
     verify,

@@ -41,13 +41,21 @@ export const memory = (options?: {
     node: Effect.fnUntraced(function* () {
       const { memoMap, rows } = yield* MemoryArea
       const node = { alive: true }
+      const open = new WeakMap<Transaction["Service"], Array<TransportTest.Row>>()
       const built = yield* Layer.buildWithMemoMap(services, Layer.forkMemoMapUnsafe(memoMap), yield* Effect.scope).pipe(
         Effect.provideService(MemoryStore.Node, node)
       )
       return {
         services: built,
         apply: (row) =>
-          Effect.flatMap(Transaction, ({ afterCommit }) => afterCommit(Effect.sync(() => void rows.push(row)))),
+          Effect.flatMap(Transaction, (transaction) => {
+            const written = open.get(transaction)
+            if (written !== undefined) return Effect.sync(() => void written.push(row))
+            // All rows of a transaction at once: an effect each would let a reader in between.
+            const own = [row]
+            open.set(transaction, own)
+            return transaction.afterCommit(Effect.sync(() => void rows.push(...own)))
+          }),
         disconnect: () =>
           Effect.sync(() => {
             node.alive = false

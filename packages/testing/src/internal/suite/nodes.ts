@@ -4,7 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { Harness } from "./harness.ts"
-import { eventsOf, message, messages, type Running, type TestNode } from "./model.ts"
+import { eventsOf, message, messages, type Running } from "./model.ts"
 import { all, forEach, lossless, type Scenario } from "./scenario.ts"
 
 const hasEnded = (harness: Harness, id: string) =>
@@ -20,12 +20,6 @@ export const nodes: ReadonlyArray<Scenario> = [
       const topic = harness.topic(guarantee, { partitions: 6 })
       let parts = 0
       const flow = Effect.suspend(() => harness.publish(publisher, topic, messages(9, 9, `part-${++parts}`)))
-      /** Publishes until the node has handled something. */
-      const reaches = (node: TestNode) =>
-        harness.until(
-          `${node.name} has its share`,
-          Effect.map(flow, () => eventsOf(harness.history.events, "Start").some((run) => run.node === node.name))
-        )
       const join = Effect.gen(function* () {
         const node = yield* harness.start
         const consumer = yield* harness.consume(node, topic, { concurrency: 2, batchSize: 4 })
@@ -34,13 +28,15 @@ export const nodes: ReadonlyArray<Scenario> = [
       const one = yield* join
       yield* flow
       const two = yield* join
-      yield* reaches(two.node)
+      yield* harness.reached(two.node, topic)
       yield* Effect.all([one.consumer.stop, Effect.andThen(flow, flow)], { concurrency: 2 })
       const three = yield* join
-      yield* reaches(three.node)
+      yield* harness.reached(three.node, topic)
       yield* Effect.all([two.node.stop, Effect.andThen(flow, flow)], { concurrency: 2 })
       yield* flow
-      if (guarantee !== "at-most-once") yield* harness.handled(9 * parts, topic)
+      if (guarantee !== "at-most-once") {
+        yield* harness.handled(eventsOf(harness.history.events, "Publish", topic).length, topic)
+      }
       yield* harness.verify
     })
   ),

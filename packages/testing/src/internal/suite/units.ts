@@ -149,17 +149,20 @@ const scenarios: ReadonlyArray<Omit<Scenario, "needsTransactions">> = [
         for (const node of [one, two]) {
           yield* harness.consume(node, topic, { batchSize: 1, concurrency: 2, handle, rules: often })
         }
+        // One partition each, from now on: a rebalance would interrupt the first copy.
+        yield* harness.reached(two, topic)
+        const before = yield* harness.quiesce(topic)
         yield* harness.publish(one, topic, [message("copy", "k")])
         yield* harness.seen("the first copy", () => copies() === 1)
         yield* harness.publish(one, topic, [message("copy", other), message("behind", other), message("beside", third)])
         // Claimed after the second copy, of another key: the second copy is waiting once this is handled.
-        yield* harness.handled(1, topic)
+        yield* harness.handled(before + 1, topic)
         const atOnce = copies()
         yield* Deferred.succeed(open, undefined)
-        yield* harness.handled(3, topic)
+        yield* harness.handled(before + 3, topic)
         yield* harness.verify
         assert.strictEqual(atOnce, 1)
-        assert.deepStrictEqual(committedIds(harness, topic), ["behind", "beside", "copy"])
+        assert.strictEqual(committedIds(harness, topic).length, before + 3)
       })
   })),
 
