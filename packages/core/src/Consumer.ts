@@ -115,7 +115,10 @@ export interface Options<H> {
   readonly concurrency?: number | undefined
   /** The most messages that share a transaction, exactly-once. Default 100. */
   readonly batchSize?: number | undefined
-  /** The most messages of a partition held in memory. Default 500. */
+  /**
+   * The most messages of a partition held in memory. After a crash of the
+   * process so many may have caused it, and are handled one by one. Default 128.
+   */
   readonly prefetch?: number | undefined
   /** Where a group that is new to the topic starts. Default `earliest`. */
   readonly startFrom?: StartFrom | undefined
@@ -261,7 +264,7 @@ const settingsOf = (options: Options<unknown>, batch: Settings["batch"]): Settin
   concurrency: options.concurrency ?? 1,
   batchSize: options.batchSize ?? 100,
   batch,
-  prefetch: options.prefetch ?? 500,
+  prefetch: options.prefetch ?? 128,
   startFrom: options.startFrom ?? "earliest",
   handlerTimeout: Duration.fromInputUnsafe(options.handlerTimeout ?? "5 minutes"),
   drainTimeout: Duration.fromInputUnsafe(options.drainTimeout ?? "10 seconds"),

@@ -6,7 +6,7 @@ import type { Assignment, ClaimedRecord } from "@surety/core/Transport"
 import { Fenced, TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { type Database, inRealTime, joined, rows } from "./database.ts"
+import { asCourtesy, type Database, inRealTime, joined, rows } from "./database.ts"
 import * as deadLetters from "./deadLetters.ts"
 import { isFenced, toTransportError } from "./errors.ts"
 import { type ClaimRow, toClaimed } from "./records.ts"
@@ -170,19 +170,19 @@ export const make = (
           deadLetters.toColumns(letters)
         )
       ),
-    release: Effect.andThen(
-      Effect.sync(options.released),
-      rows(
-        db.control,
-        `WITH released AS (
-        UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity', claimed = settled WHERE ${held} RETURNING 1
+    release: Effect.suspend(() => {
+      options.released()
+      return asCourtesy(
+        db,
+        rows(
+          db.control,
+          `WITH released AS (
+            UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity', claimed = settled WHERE ${held} RETURNING 1
+          )
+          SELECT pg_notify($4, 'g' || $1::text) FROM released`,
+          [group.id, partition, epoch, db.channel]
+        )
       )
-      SELECT pg_notify($4, 'g' || $1::text) FROM released`,
-        [group.id, partition, epoch, db.channel]
-      )
-    ).pipe(
-      Effect.tap(() => Effect.sync(() => signals.group(group.id).notify())),
-      Effect.ignore
-    )
+    }).pipe(Effect.andThen(Effect.sync(() => signals.group(group.id).notify())))
   }
 }

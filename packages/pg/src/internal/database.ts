@@ -108,3 +108,7 @@ const realTime: Clock.Clock = Clock.Clock.defaultValue()
 
 export const inRealTime = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.provideService(effect, Clock.Clock, realTime)
+
+/** What is given back is a courtesy to others, who have it anyway once the lease is over: nobody waits longer for a server that does not answer. */
+export const asCourtesy = <E, R>(db: Database, effect: Effect.Effect<unknown, E, R>): Effect.Effect<void, never, R> =>
+  Effect.ignore(inRealTime(Effect.timeout(effect, Math.min(db.settings.leaseMillis, 5000))))

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as assignment from "./assignment.ts"
-import { type Database, inRealTime, rows } from "./database.ts"
+import { asCourtesy, type Database, inRealTime, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import type { Signals } from "./signals.ts"
 import type { Topics } from "./topics.ts"
@@ -130,15 +130,18 @@ export const make = Effect.fnUntraced(function* (
   })
 
   yield* Effect.addFinalizer(() =>
-    call(
-      "leave",
-      `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
+    asCourtesy(
+      db,
+      call(
+        "leave",
+        `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
       released AS (
         UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity' WHERE consumer_group = $1 AND holder = $2
       )
       SELECT pg_notify($3, 'g' || $1::text)`,
-      [group.id, member, db.channel]
-    ).pipe(Effect.ignore, Effect.andThen(Effect.sync(() => membership.notify())))
+        [group.id, member, db.channel]
+      )
+    ).pipe(Effect.andThen(Effect.sync(() => membership.notify())))
   )
   yield* inRealTime(beat)
   yield* Effect.forkScoped(
