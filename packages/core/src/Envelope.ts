@@ -73,3 +73,12 @@ export interface StoredRecord extends EncodedRecord {
  * @since 0.1.0
  */
 export const contentTypeHeader = "content-type"
+
+/**
+ * The header that names the version of the topic's schema, where it is not the
+ * first one.
+ *
+ * @category headers
+ * @since 0.1.0
+ */
+export const schemaVersionHeader = "schema-version"

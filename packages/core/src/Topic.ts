@@ -26,6 +26,8 @@ export interface Topic<in out S extends Schema.Constraint, out G extends Guarant
   readonly guarantee: G
   readonly channel: Channel.ChannelClass<C>
   readonly partitions: number
+  readonly version: number
+  readonly older: Readonly<Record<number, Schema.Decoder<S["Type"]>>>
   readonly id: ((payload: S["Type"]) => string) | undefined
   readonly key: ((payload: S["Type"]) => string | undefined) | undefined
 }
@@ -55,6 +57,20 @@ export interface Options<S extends Schema.Constraint, G extends Guarantee.Name, 
   readonly key?: ((payload: S["Type"]) => string | undefined) | undefined
   /** How many partitions the log has, from 1 to 1,024. Default 8. Fixed once the topic exists. */
   readonly partitions?: number | undefined
+  /**
+   * The version of `schema`, a whole number from 1. Default 1. Count it up when
+   * payloads change in a way that consumers of the former version cannot decode.
+   */
+  readonly version?: number | undefined
+  /**
+   * How messages of earlier versions decode, by version: a schema of what was
+   * encoded then, transformed to the type of now.
+   *
+   * A message of a version that is not known, such as one that a newer producer
+   * has published, goes to the dead letters: redrive it once the consumer is
+   * newer.
+   */
+  readonly older?: Readonly<Record<number, Schema.Decoder<S["Type"]>>> | undefined
   /** The channel on which its guarantee is provided. Default: the unnamed one. */
   readonly channel?: Channel.ChannelClass<C> | undefined
 }
@@ -94,6 +110,8 @@ export const make = <S extends Schema.Constraint, const G extends Guarantee.Name
     guarantee: options.guarantee,
     channel: options.channel ?? Channel.Default,
     partitions: options.partitions ?? 8,
+    version: options.version ?? 1,
+    older: options.older ?? {},
     id: options.id,
     key: options.key
   })

@@ -14,6 +14,18 @@ export const invalidName = (kind: "topic" | "group", name: string): string | und
 export const invalidText = (what: string, text: string): string | undefined =>
   text.isWellFormed() ? undefined : `the ${what} is not well-formed Unicode (it holds a lone surrogate)`
 
+/** Why the versions of a topic's schema are refused. */
+export const invalidVersions = (version: number, older: Readonly<Record<number, unknown>>): string | undefined => {
+  if (!Number.isInteger(version) || version < 1)
+    return `the version of the schema is ${version}; it is a whole number from 1`
+  const unknown = Object.keys(older).find(
+    (key) => !Number.isInteger(Number(key)) || Number(key) < 1 || Number(key) >= version
+  )
+  return unknown === undefined
+    ? undefined
+    : `older versions of the schema include ${unknown}; they are whole numbers from 1 to below its version, ${version}`
+}
+
 /** Why a number of partitions is refused. */
 export const invalidPartitions = (partitions: number): string | undefined =>
   Number.isInteger(partitions) && partitions >= 1 && partitions <= 1024

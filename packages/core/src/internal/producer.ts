@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import type * as Schema from "effect/Schema"
-import { contentTypeHeader, type EncodedRecord } from "../Envelope.ts"
+import { contentTypeHeader, type EncodedRecord, schemaVersionHeader } from "../Envelope.ts"
 import * as Guarantee from "../Guarantee.ts"
 import { MessageId } from "../MessageId.ts"
 import type * as Producer from "../Producer.ts"
@@ -21,7 +21,7 @@ import * as Topic from "../Topic.ts"
 import { OutcomeUnknown, TransportError } from "../TransportError.ts"
 import { encodePayload } from "./codec.ts"
 import * as metrics from "./metrics.ts"
-import { invalidName, invalidPartitions, invalidText } from "./names.ts"
+import { invalidName, invalidPartitions, invalidText, invalidVersions } from "./names.ts"
 import * as trace from "./trace.ts"
 import { CurrentUnit, type Unit } from "./unit.ts"
 
@@ -66,6 +66,7 @@ const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
   const invalid =
     invalidName("topic", topic.name) ??
     invalidPartitions(topic.partitions) ??
+    invalidVersions(topic.version, topic.older) ??
     (id === "" ? "the id is empty" : invalidText("id", id)) ??
     (key === undefined ? undefined : invalidText("key", key)) ??
     invalidHeaders(headers)
@@ -76,7 +77,12 @@ const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
   return {
     id,
     key,
-    headers: { [contentTypeHeader]: contentType, ...(yield* trace.contextHeaders), ...headers },
+    headers: {
+      [contentTypeHeader]: contentType,
+      ...(topic.version === 1 ? {} : { [schemaVersionHeader]: `${topic.version}` }),
+      ...(yield* trace.contextHeaders),
+      ...headers
+    },
     time: yield* Clock.currentTimeMillis,
     payload: bytes
   }

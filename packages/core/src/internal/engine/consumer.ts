@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import { type ConsumeError, InvalidConsumer } from "../../ConsumeError.ts"
 import type { Consumer, Running, Status } from "../../Consumer.ts"
 import * as Guarantee from "../../Guarantee.ts"
-import { invalidName, invalidPartitions } from "../names.ts"
+import { invalidName, invalidPartitions, invalidVersions } from "../names.ts"
 import { BatchSize, type Context } from "./context.ts"
 import { Lifecycle } from "./lifecycle.ts"
 import { Observer } from "./observer.ts"
@@ -31,7 +31,12 @@ const invalid = ({ rules, settings, topic }: Consumer<any, any, any>): string | 
   if (topic.guarantee === "at-most-once" && rules.some((rule) => rule._tag === "Retry")) {
     return "an at-most-once handler starts once and cannot be retried; declare the topic at-least-once, or drop the retry"
   }
-  return invalidName("topic", topic.name) ?? invalidPartitions(topic.partitions) ?? invalidName("group", settings.group)
+  return (
+    invalidName("topic", topic.name) ??
+    invalidPartitions(topic.partitions) ??
+    invalidVersions(topic.version, topic.older) ??
+    invalidName("group", settings.group)
+  )
 }
 
 /** Returns once the group is joined. The consumer runs until the scope closes, and drains then. */

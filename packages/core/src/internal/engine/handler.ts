@@ -1,7 +1,8 @@
 /** One attempt of one message. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Envelope } from "../../Envelope.ts"
+import type * as Schema from "effect/Schema"
+import { type Envelope, schemaVersionHeader } from "../../Envelope.ts"
 import { decodePayload } from "../codec.ts"
 import * as trace from "../trace.ts"
 import type { Context } from "./context.ts"
@@ -13,6 +14,18 @@ export class DecodeFailed extends Error {
   readonly _tag = "DecodeFailed"
   constructor(cause: unknown) {
     super("the payload does not decode with the topic's codec and schema", { cause })
+  }
+}
+
+/** A payload of a version that the topic does not know: dead-lettered without an attempt. */
+export class UnknownVersion extends Error {
+  readonly _tag = "UnknownVersion"
+  constructor(version: string, current: number) {
+    super(
+      Number(version) > current
+        ? `the message has version ${version} of the topic's schema, and this consumer knows versions up to ${current}; deploy a newer one, and redrive it`
+        : `the message has version ${JSON.stringify(version)} of the topic's schema, and the topic does not say how that decodes; add it to "older", and redrive it`
+    )
   }
 }
 
@@ -32,8 +45,21 @@ export class Crashed extends Error {
   }
 }
 
-export const decode = ({ consumer }: Context, item: Item): Effect.Effect<unknown, DecodeFailed, any> =>
-  Effect.mapError(decodePayload(consumer.topic.schema, item.record.payload), (cause) => new DecodeFailed(cause))
+export const decode = (
+  { consumer: { topic } }: Context,
+  { record }: Item
+): Effect.Effect<unknown, DecodeFailed | UnknownVersion, any> => {
+  const version = record.headers[schemaVersionHeader] ?? "1"
+  const schema: Schema.Constraint | undefined =
+    version === `${topic.version}`
+      ? topic.schema
+      : Object.hasOwn(topic.older, version)
+        ? topic.older[Number(version)]
+        : undefined
+  return schema === undefined
+    ? Effect.fail(new UnknownVersion(version, topic.version))
+    : Effect.mapError(decodePayload(schema, record.payload), (cause) => new DecodeFailed(cause))
+}
 
 /** Runs the handler for messages: one, or those of a batch. */
 export const runHandler = (

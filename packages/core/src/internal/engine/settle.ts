@@ -122,7 +122,7 @@ export const deadLetterOf = ({ context }: Served, item: Item, failure: Failure):
       group: context.consumer.settings.group,
       record,
       failure,
-      attempts: failure.tag === "DecodeFailed" ? 0 : item.attempt,
+      attempts: failure.tag === "DecodeFailed" || failure.tag === "UnknownVersion" ? 0 : item.attempt,
       time
     }
   })

@@ -20,7 +20,7 @@ import { TransportError } from "../../TransportError.ts"
 import { CurrentUnit, makeUnit, type Unit } from "../unit.ts"
 import { type End, infrastructureRetry } from "./context.ts"
 import { failureOf } from "./failures.ts"
-import { type DecodeFailed, decode, runHandler } from "./handler.ts"
+import { type DecodeFailed, decode, runHandler, type UnknownVersion } from "./handler.ts"
 import { type Alone, isolate } from "./isolate.ts"
 import type { Item } from "./keyedQueue.ts"
 import { ofItem } from "./observer.ts"
@@ -155,7 +155,7 @@ export const handleTransactional =
       }
       const body = Effect.gen(function* () {
         const outcomes: Array<Committed["outcomes"][number]> = []
-        const decoded: Array<Exit.Exit<unknown, DecodeFailed> | undefined> = []
+        const decoded: Array<Exit.Exit<unknown, DecodeFailed | UnknownVersion> | undefined> = []
         const entries: Array<{ readonly id: string; readonly outcome: "handled" | "discarded" | "dead" }> = []
         // Rule 19: kept aside and passed by the cursor in one transaction. It is not settled, and has no inbox row.
         for (const { item, ending } of plans) {
