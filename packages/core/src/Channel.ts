@@ -102,6 +102,7 @@ const services = [
   "@surety/core/ExactlyOnce",
   "@surety/core/Transport",
   "@surety/core/Acks",
+  "@surety/core/DelayedDelivery",
   "@surety/core/Inbox",
   "@surety/core/Outbox",
   "@surety/core/DeadLetters",

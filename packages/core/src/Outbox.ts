@@ -19,6 +19,7 @@ import type { TransportError } from "./TransportError.ts"
  * @since 0.1.0
  */
 export interface OutgoingRecord {
+  /** Whose `publish` stores it. Another object for one that is to be delayed; records of one object belong together. */
   readonly transport: Transport["Service"]
   readonly topic: TopicDeclaration
   readonly record: EncodedRecord

@@ -13,10 +13,17 @@
  * stored with that transaction. Nothing leaves before the commit, and a rollback
  * leaves nothing.
  *
+ * With a `delay`, or `deliverAt`, all of this holds of a message that can be
+ * read later: see `DelayedDelivery`, which publishing it then requires.
+ *
  * @since 0.1.0
  */
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
+import type * as Channel from "./Channel.ts"
+import type { DelayedDelivery } from "./DelayedDelivery.ts"
 import type * as Guarantee from "./Guarantee.ts"
 import * as internal from "./internal/producer.ts"
 import type { PublishError } from "./PublishError.ts"
@@ -38,35 +45,76 @@ export interface Receipt {
 }
 
 /**
- * What a single publish may override.
+ * A point in time; numbers are milliseconds since the epoch.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Options {
+export type Moment = number | Date | DateTime.DateTime
+
+/**
+ * What a single publish may override, and when its messages are to be readable.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<out Delay = undefined, out At = undefined> {
   /** The deduplication id, instead of the topic's. */
   readonly id?: string | undefined
   /** The key, instead of the topic's. */
   readonly key?: string | undefined
   readonly headers?: Readonly<Record<string, string>> | undefined
+  /**
+   * Readable not before so long after it was stored, by the store's clock.
+   * Counted anew when publishing is repeated. Default: at once.
+   */
+  readonly delay?: Delay | undefined
+  /** Readable not before this time, by the store's clock; at once when it is past. Not together with `delay`. */
+  readonly deliverAt?: At | undefined
 }
 
 /**
+ * What publishing with these options requires in addition: delayed delivery on
+ * the topic's channel, where a delay is given or may be.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Delayed<Delay, At, C> = [Delay | At] extends [undefined] ? never : Channel.Of<DelayedDelivery, C>
+
+/**
  * Publishes one message.
+ *
+ * **Details**
+ *
+ * With `delay` or `deliverAt` it is stored, and acknowledged, at once, and
+ * becomes readable at that time; this requires `DelayedDelivery`.
  *
  * **Gotchas**
  *
  * A message published in a transaction (`state: "joined"`) is not acknowledged
  * until that transaction commits.
  *
+ * **Example**
+ *
+ * ```ts
+ * Producer.publish(Reminders, reminder, { delay: "30 minutes" })
+ * ```
+ *
  * @category publishing
  * @since 0.1.0
  */
-export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C>(
+export const publish = <
+  S extends Schema.Constraint,
+  G extends Guarantee.Name,
+  C,
+  Delay extends Duration.Input | undefined = undefined,
+  At extends Moment | undefined = undefined
+>(
   topic: Topic.Topic<S, G, C>,
   payload: NoInfer<S["Type"]>,
-  options?: Options
-): Effect.Effect<Receipt, PublishError, Guarantee.Required<G, C> | S["EncodingServices"]> =>
+  options?: Options<Delay, At>
+): Effect.Effect<Receipt, PublishError, Guarantee.Required<G, C> | Delayed<Delay, At, C> | S["EncodingServices"]> =>
   Effect.map(internal.publish(topic, [payload], options), (receipts) => receipts[0]!)
 
 /**
@@ -76,14 +124,24 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
  * **Details**
  *
  * Every payload is encoded before anything is sent: one that does not encode
- * fails the whole call, and nothing leaves.
+ * fails the whole call, and nothing leaves. With `delay` or `deliverAt` all of
+ * them become readable together.
  *
  * @category publishing
  * @since 0.1.0
  */
-export const publishAll = <S extends Schema.Constraint, G extends Guarantee.Name, C>(
+export const publishAll = <
+  S extends Schema.Constraint,
+  G extends Guarantee.Name,
+  C,
+  Delay extends Duration.Input | undefined = undefined,
+  At extends Moment | undefined = undefined
+>(
   topic: Topic.Topic<S, G, C>,
   payloads: ReadonlyArray<NoInfer<S["Type"]>>,
-  options?: Pick<Options, "headers">
-): Effect.Effect<ReadonlyArray<Receipt>, PublishError, Guarantee.Required<G, C> | S["EncodingServices"]> =>
-  internal.publish(topic, payloads, options)
+  options?: Omit<Options<Delay, At>, "id" | "key">
+): Effect.Effect<
+  ReadonlyArray<Receipt>,
+  PublishError,
+  Guarantee.Required<G, C> | Delayed<Delay, At, C> | S["EncodingServices"]
+> => internal.publish(topic, payloads, options)

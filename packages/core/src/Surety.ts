@@ -6,6 +6,7 @@
 import * as Layer from "effect/Layer"
 import type * as Acks from "./Acks.ts"
 import * as DeadLetters from "./DeadLetters.ts"
+import type { DelayedDelivery } from "./DelayedDelivery.ts"
 import { AtLeastOnce, AtMostOnce, type CompositionError, ExactlyOnce } from "./Guarantee.ts"
 import * as Inbox from "./Inbox.ts"
 import * as Outbox from "./Outbox.ts"
@@ -36,6 +37,7 @@ export const layerMemory: Layer.Layer<
   | ExactlyOnce
   | Transport.Transport
   | Acks.Acks
+  | DelayedDelivery
   | Inbox.Inbox
   | Outbox.Outbox
   | DeadLetters.DeadLetters,

@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Acks from "./Acks.ts"
 import type { DeadLetter } from "./DeadLetters.ts"
+import * as DelayedDelivery from "./DelayedDelivery.ts"
 import type { EncodedRecord, StoredRecord } from "./Envelope.ts"
 import * as internal from "./internal/memory/transport.ts"
 import * as MemoryStore from "./MemoryStore.ts"
@@ -246,7 +247,7 @@ export class Transport extends Context.Service<
 
 /**
  * A transport in this process's memory: for tests, and for what may be lost
- * when the process ends. Acknowledges what it stored.
+ * when the process ends. Acknowledges what it stored, and can deliver later.
  *
  * **Gotchas**
  *
@@ -256,7 +257,8 @@ export class Transport extends Context.Service<
  * @category layers
  * @since 0.1.0
  */
-export const layerMemory: Layer.Layer<Transport | Acks.Acks> = Layer.mergeAll(
+export const layerMemory: Layer.Layer<Transport | Acks.Acks | DelayedDelivery.DelayedDelivery> = Layer.mergeAll(
   Layer.effect(Transport, internal.make),
+  DelayedDelivery.layerMemory,
   Acks.layer({ level: "all" })
 ).pipe(Layer.provide(MemoryStore.layer))

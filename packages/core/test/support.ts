@@ -4,6 +4,7 @@ import {
   type ConsumeError,
   Consumer,
   DeadLetters,
+  DelayedDelivery,
   type Envelope,
   type Guarantee,
   Inbox,
@@ -15,6 +16,7 @@ import {
 } from "@surety/core"
 import { Effect, Layer, Queue, Schema, Stream } from "effect"
 import { make as makeDeadLetters } from "../src/internal/memory/deadLetters.ts"
+import { make as makeDelayed } from "../src/internal/memory/delayed.ts"
 import { make as makeInbox } from "../src/internal/memory/inbox.ts"
 import { make as makeOutbox } from "../src/internal/memory/outbox.ts"
 import { make as makeTransport } from "../src/internal/memory/transport.ts"
@@ -112,6 +114,7 @@ export const layerNode = (node: { alive: boolean }) =>
           Layer.effect(Inbox.Inbox, makeInbox),
           Layer.effect(Outbox.Outbox, makeOutbox),
           Layer.effect(DeadLetters.DeadLetters, makeDeadLetters),
+          Layer.effect(DelayedDelivery.DelayedDelivery, makeDelayed),
           Acks.layer({ level: "all" })
         )
       ),

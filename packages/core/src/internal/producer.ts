@@ -1,8 +1,12 @@
 import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import * as Channel from "../Channel.ts"
+import { DelayedDelivery, type Due } from "../DelayedDelivery.ts"
 import { contentTypeHeader, type EncodedRecord, schemaVersionHeader } from "../Envelope.ts"
 import * as Guarantee from "../Guarantee.ts"
 import { MessageId } from "../MessageId.ts"
@@ -18,6 +22,7 @@ import {
   UnitEnded
 } from "../PublishError.ts"
 import * as Topic from "../Topic.ts"
+import type { Transport } from "../Transport.ts"
 import { OutcomeUnknown, TransportError } from "../TransportError.ts"
 import { encodePayload } from "./codec.ts"
 import * as metrics from "./metrics.ts"
@@ -25,16 +30,20 @@ import { invalidName, invalidPartitions, invalidText, invalidVersions } from "./
 import * as trace from "./trace.ts"
 import { CurrentUnit, type Unit } from "./unit.ts"
 
+/** Of whatever delay: what it requires then is in the types of `Producer`. */
+type Options = Producer.Options<Duration.Input | undefined, Producer.Moment | undefined>
+
 export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C>(
   topic: Topic.Topic<S, G, C>,
   payloads: ReadonlyArray<S["Type"]>,
-  options: Producer.Options | undefined
+  options: Options | undefined
 ): Effect.Effect<ReadonlyArray<Producer.Receipt>, PublishError, Guarantee.Required<G, C> | S["EncodingServices"]> =>
-  Effect.flatMap(Guarantee.required(topic), (delivery) =>
+  Effect.flatMap(Guarantee.required(topic), (guaranteed) =>
     Effect.gen(function* () {
       const records: Array<EncodedRecord> = []
       for (const payload of payloads) records.push(yield* encode(topic, payload, options))
       if (records.length === 0) return []
+      const delivery = yield* later(guaranteed, topic, records, options)
       const unit = yield* CurrentUnit
       let state: Producer.Receipt["state"] = "joined"
       if (unit !== undefined) {
@@ -49,8 +58,51 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
       }
       yield* Metric.update(metrics.publishedOf(topic.name), records.length)
       return records.map(({ id }) => ({ id, state }))
-    }).pipe(trace.publishing(delivery.transport.characteristics.name, topic.name, payloads.length))
+    }).pipe(trace.publishing(guaranteed.transport.characteristics.name, topic.name, payloads.length))
   )
+
+/** The greatest time that a `Date` holds. */
+const maxMillis = 8.64e15
+
+/** When messages are due, or why that cannot be told. */
+const dueOf = ({ delay, deliverAt }: Options): Due | undefined | string => {
+  if (delay !== undefined && deliverAt !== undefined) return "both delay and deliverAt are given; choose one"
+  if (delay !== undefined) {
+    const millis = Option.map(Duration.fromInput(delay), Duration.toMillis)
+    // Half, so that no clock to which it is added leads beyond.
+    if (Option.isSome(millis) && millis.value <= maxMillis / 2)
+      return { _tag: "After", millis: Math.max(0, millis.value) }
+    return `the delay of ${String(delay)} is no finite duration`
+  }
+  if (deliverAt === undefined) return undefined
+  const millis = Option.map(DateTime.make(deliverAt), DateTime.toEpochMillis)
+  if (Option.isSome(millis) && Math.abs(millis.value) <= maxMillis) return { _tag: "At", millis: millis.value }
+  return `deliverAt is ${String(deliverAt)}, which is no time`
+}
+
+/** The same delivery, but for what it publishes, which is delayed. */
+const later = Effect.fnUntraced(function* (
+  delivery: Guarantee.Delivery<Guarantee.Name>,
+  topic: Topic.Any,
+  records: ReadonlyArray<EncodedRecord>,
+  options: Options = {}
+): Effect.fn.Return<Guarantee.Delivery<Guarantee.Name>, PublishError> {
+  const due = dueOf(options)
+  if (due === undefined) return delivery
+  if (typeof due === "string") return yield* error(topic, records, new Invalid({ detail: due }))
+  const delayed = yield* Effect.service(Channel.key(DelayedDelivery, topic.channel)) as Effect.Effect<
+    DelayedDelivery["Service"]
+  >
+  if (delayed.store !== delivery.transport.store) {
+    const detail = `DelayedDelivery is of another store than the ${delivery.transport.characteristics.name} transport of the topic's guarantee; build both by one layer`
+    return yield* error(topic, records, new Invalid({ detail }))
+  }
+  const transport: Transport["Service"] = {
+    ...delivery.transport,
+    publish: (declaration, published) => delayed.publish(declaration, published, due)
+  }
+  return { ...delivery, transport }
+})
 
 const error = (topic: Topic.Any, records: ReadonlyArray<{ readonly id: string }>, reason: PublishErrorReason) =>
   new PublishError({ topic: topic.name, ids: records.map(({ id }) => id), reason })
@@ -58,7 +110,7 @@ const error = (topic: Topic.Any, records: ReadonlyArray<{ readonly id: string }>
 const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
   topic: Topic.Topic<S, Guarantee.Name, any>,
   payload: S["Type"],
-  options: Producer.Options | undefined
+  options: Options | undefined
 ): Effect.fn.Return<EncodedRecord, PublishError, S["EncodingServices"]> {
   const id = options?.id ?? topic.id?.(payload) ?? (yield* (yield* MessageId).next)
   const key = options?.key ?? topic.key?.(payload)

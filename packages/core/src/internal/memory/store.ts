@@ -6,7 +6,7 @@ import type { Effect } from "effect/Effect"
 import * as Latch from "effect/Latch"
 import { Signal } from "../../Backend.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
-import type { StoredRecord } from "../../Envelope.ts"
+import type { EncodedRecord, StoredRecord } from "../../Envelope.ts"
 import type { Outcome } from "../../Inbox.ts"
 import type { Attempts, ParkedRecord } from "../../Transport.ts"
 
@@ -18,6 +18,13 @@ export interface Settings {
 export interface Log {
   readonly partitions: ReadonlyArray<Array<StoredRecord>>
   readonly appended: Signal
+}
+
+/** A record that becomes readable later. */
+export interface Delayed {
+  readonly dueAt: number
+  readonly log: Log
+  readonly record: EncodedRecord
 }
 
 export interface Cursor {
@@ -58,9 +65,16 @@ export interface Store {
   readonly settings: Settings
   readonly logs: Map<string, Log>
   readonly groups: Map<string, Group>
+  /** By due time, then in publish order. */
+  readonly delayed: { readonly waiting: Array<Delayed>; readonly changed: Signal }
 }
 
-export const make = (settings: Settings): Store => ({ settings, logs: new Map(), groups: new Map() })
+export const make = (settings: Settings): Store => ({
+  settings,
+  logs: new Map(),
+  groups: new Map(),
+  delayed: { waiting: [], changed: new Signal() }
+})
 
 export const groupKey = (topic: string, group: string): string => JSON.stringify([topic, group])
 

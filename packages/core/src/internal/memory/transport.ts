@@ -3,7 +3,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { allowance, partitionOf, recordBytes } from "../../Backend.ts"
+import { allowance } from "../../Backend.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { EncodedRecord } from "../../Envelope.ts"
 import { MemoryStore, Node } from "../../MemoryStore.ts"
@@ -15,17 +15,9 @@ import type {
   TopicDeclaration,
   Transport
 } from "../../Transport.ts"
-import {
-  Fenced,
-  InvalidState,
-  RecordTooLarge,
-  TopicMismatch,
-  TransactionFailed,
-  TransportError,
-  type TransportErrorReason,
-  Unavailable
-} from "../../TransportError.ts"
-import { type Cursor, type Group, groupKey, type Log, makeGroup, makeLog, placeOf, takeOver } from "./store.ts"
+import { Fenced, InvalidState, TransportError, type TransportErrorReason } from "../../TransportError.ts"
+import { accessFrom, append, declareIn, storeWith } from "./log.ts"
+import { type Cursor, type Group, groupKey, makeGroup, placeOf, takeOver } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
 export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Effect.gen(function* () {
@@ -37,57 +29,10 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
   const failed = (operation: string, topic: string, reason: TransportErrorReason) =>
     new TransportError({ operation, topic, reason })
 
-  /** Runs against the store, unless this node is dead. */
-  const access = <A>(operation: string, topic: string, body: () => A | TransportErrorReason) =>
-    Effect.suspend(() => {
-      if (!node.alive) {
-        return Effect.fail(failed(operation, topic, new Unavailable({ detail: "the store cannot be reached" })))
-      }
-      const result = body()
-      return isReason(result) ? Effect.fail(failed(operation, topic, result)) : Effect.succeed(result as A)
-    })
-
-  const declare = (topic: TopicDeclaration) =>
-    access("declare", topic.name, () => {
-      const log = store.logs.get(topic.name)
-      if (log === undefined) {
-        store.logs.set(topic.name, makeLog(topic.partitions))
-      } else if (log.partitions.length !== topic.partitions) {
-        return new TopicMismatch({ declared: topic.partitions, stored: log.partitions.length })
-      }
-      return undefined
-    })
-
-  const append = (log: Log, records: ReadonlyArray<EncodedRecord>): void => {
-    for (const record of records) {
-      const partition = partitionOf(record, log.partitions.length)
-      const stored = log.partitions[partition]!
-      stored.push({ ...record, partition, offset: stored.length + 1 })
-    }
-    log.appended.notify()
-  }
-
+  const access = accessFrom(node)
+  const declare = declareIn(store, access)
   const publish = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) =>
-    Effect.andThen(
-      declare(topic),
-      Effect.flatMap(CurrentTx, (tx) =>
-        access("publish", topic.name, () => {
-          for (const record of records) {
-            const bytes = recordBytes(record)
-            if (bytes > maxRecordBytes) return new RecordTooLarge({ id: record.id, bytes, limit: maxRecordBytes })
-          }
-          const log = store.logs.get(topic.name)!
-          if (tx === undefined) {
-            append(log, records)
-          } else if (tx.state !== "open") {
-            return new TransactionFailed({ detail: "the transaction has ended" })
-          } else {
-            tx.changes.push(() => append(log, records))
-          }
-          return undefined
-        })
-      )
-    )
+    storeWith(store, access, topic, records, (log) => append(log, records))
 
   const assign = (group: Group, cursor: Cursor, revoked: Deferred.Deferred<void, TransportError>): Assignment => {
     const { epoch, partition } = cursor
@@ -322,5 +267,3 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
 export const storeDeadLetters = (group: Group, letters: ReadonlyArray<DeadLetter>): void => {
   for (const letter of letters) group.deadLetters.set(placeOf(letter.record), letter)
 }
-
-const isReason = (u: unknown): u is TransportErrorReason => u instanceof Error

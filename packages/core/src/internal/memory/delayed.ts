@@ -1,0 +1,58 @@
+/** Records that are stored and not readable yet, and the fiber that makes them so. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { DelayedDelivery, Due } from "../../DelayedDelivery.ts"
+import { MemoryStore, Node } from "../../MemoryStore.ts"
+import { accessFrom, append, storeWith } from "./log.ts"
+import type { Delayed, Store } from "./store.ts"
+
+/** Sorted by due time, then by publish order: behind all that are due no later. */
+const insert = ({ delayed }: Store, entry: Delayed): void => {
+  const { waiting } = delayed
+  let low = 0
+  let high = waiting.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (waiting[middle]!.dueAt <= entry.dueAt) low = middle + 1
+    else high = middle
+  }
+  waiting.splice(low, 0, entry)
+}
+
+/** Appends what is due to its log. Returns when the next one is. */
+const deliverDue = ({ delayed: { waiting } }: Store, now: number): number => {
+  const due = waiting.findIndex(({ dueAt }) => dueAt > now)
+  for (const { log, record } of waiting.splice(0, due === -1 ? waiting.length : due)) append(log, [record])
+  return waiting[0]?.dueAt ?? Infinity
+}
+
+const dueAt = (due: Due, now: number): number => (due._tag === "At" ? due.millis : now + due.millis)
+
+export const make: Effect.Effect<DelayedDelivery["Service"], never, MemoryStore | Scope.Scope> = Effect.gen(
+  function* () {
+    const store = yield* MemoryStore
+    const node = yield* Node
+    const access = accessFrom(node)
+    const { changed } = store.delayed
+
+    yield* Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const seen = changed.version
+      // What a dead node is asked for goes on when the node comes back.
+      const nextAt = node.alive ? deliverDue(store, now) : now + 1000
+      const added = changed.changed(seen)
+      return nextAt === Infinity ? added : Effect.raceFirst(added, Effect.sleep(nextAt - now))
+    }).pipe(Effect.forever, Effect.forkScoped)
+
+    return {
+      store,
+      publish: (topic, records, due) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          storeWith(store, access, topic, records, (log) => {
+            for (const record of records) insert(store, { log, record, dueAt: dueAt(due, now) })
+            changed.notify()
+          })
+        )
+    }
+  }
+)
