@@ -1,9 +1,15 @@
 /** Input that is odd, large or hostile: it is data, comes back as it was, or is refused with a typed error. */
+import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Codec, Consumer, DeadLetters, type Envelope, Producer, Topic } from "@surety/core"
 import { Effect, Queue, Schema, Stream } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { inDatabase, type Node, type Note, note, notes, settled, start, value, values, Work } from "./support/nodes.ts"
+
+/** 10 kB that an index cannot make small. */
+const incompressible = Array.from({ length: 160 }, (_, index) =>
+  createHash("sha256").update(`${index}`).digest("hex")
+).join("")
 
 /** Texts that a quoting, an escape or an index of fixed width would change, confuse or refuse. */
 const texts: ReadonlyArray<string> = [
@@ -26,6 +32,8 @@ const texts: ReadonlyArray<string> = [
   "\ud7ff\ue000\uffff",
   `${"x".repeat(600)}1`,
   `${"x".repeat(600)}2`,
+  `${incompressible}1`,
+  `${incompressible}2`,
   `${"é".repeat(5000)}`,
   `\\h${"a".repeat(64)}`
 ]
