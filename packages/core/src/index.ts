@@ -4,6 +4,7 @@
 export * as Acks from "./Acks.ts"
 export * as Backend from "./Backend.ts"
 export * as Channel from "./Channel.ts"
+export * as CloudEvents from "./CloudEvents.ts"
 export * as Codec from "./Codec.ts"
 export { ConsumeError } from "./ConsumeError.ts"
 export * as Consumer from "./Consumer.ts"

@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Channel from "../Channel.ts"
 import { DelayedDelivery, type Due } from "../DelayedDelivery.ts"
+import { CurrentCloudEvents, toHeaders } from "../CloudEvents.ts"
 import { contentTypeHeader, type EncodedRecord, schemaVersionHeader } from "../Envelope.ts"
 import * as Guarantee from "../Guarantee.ts"
 import { MessageId } from "../MessageId.ts"
@@ -126,6 +127,8 @@ const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
   const { bytes, contentType } = yield* Effect.mapError(encodePayload(topic.schema, payload), (cause) =>
     error(topic, [{ id }], new EncodeFailed({ cause }))
   )
+  const time = yield* Clock.currentTimeMillis
+  const cloudEvents = yield* CurrentCloudEvents
   return {
     id,
     key,
@@ -133,9 +136,10 @@ const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
       [contentTypeHeader]: contentType,
       ...(topic.version === 1 ? {} : { [schemaVersionHeader]: `${topic.version}` }),
       ...(yield* trace.contextHeaders),
+      ...(cloudEvents === undefined ? {} : toHeaders(cloudEvents, { topic: topic.name, id, key, time })),
       ...headers
     },
-    time: yield* Clock.currentTimeMillis,
+    time,
     payload: bytes
   }
 })
