@@ -53,14 +53,18 @@ const make = (db: Database): Outbox["Service"] => {
     write: (records) =>
       Effect.flatMap(surviving(records), (kept) =>
         Effect.forEach(
-          Map.groupBy(kept, ({ topic }) => topic.name).values(),
-          (ofTopic) => {
-            const { topic, transport } = ofTopic[0]!
-            return transport.publish(
-              topic,
-              ofTopic.map(({ record }): EncodedRecord => record)
-            )
-          },
+          // Those that are delayed have a transport of their own.
+          Map.groupBy(kept, ({ transport }) => transport),
+          ([transport, carried]) =>
+            Effect.forEach(
+              Map.groupBy(carried, ({ topic }) => topic.name).values(),
+              (ofTopic) =>
+                transport.publish(
+                  ofTopic[0]!.topic,
+                  ofTopic.map(({ record }): EncodedRecord => record)
+                ),
+              { discard: true }
+            ),
           { discard: true }
         )
       )

@@ -10,6 +10,11 @@
  * *publish horizon*, which open publishing transactions hold back, and only
  * those. Neither publishers nor readers wait for each other.
  *
+ * Delayed messages wait in a table of their own, by the database's clock, until
+ * one of the processes that have this layer moves them into the log: within
+ * milliseconds of their time while such a process runs and the one that
+ * published them is alive, within the poll interval otherwise.
+ *
  * Known limits: a publishing transaction that is left open holds back the
  * readers of its topics; order is the order in which offsets were drawn, which
  * for overlapping transactions need not be the order of their commits; the log
@@ -19,8 +24,11 @@
  */
 import * as Acks from "@surety/core/Acks"
 import { recordBytes } from "@surety/core/Backend"
-import { type Progress, Transport } from "@surety/core/Transport"
+import { DelayedDelivery } from "@surety/core/DelayedDelivery"
+import type { EncodedRecord } from "@surety/core/Envelope"
+import { type Progress, type TopicDeclaration, Transport } from "@surety/core/Transport"
 import { InvalidState, RecordTooLarge, TransportError } from "@surety/core/TransportError"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { inTransaction, rows } from "./internal/database.ts"
@@ -38,7 +46,38 @@ const make = Effect.gen(function* () {
   const declare = topics.make(db)
   const publish = yield* publisher.make(db, signal)
 
-  return Transport.of({
+  const transport = Transport.of({
+  const delayedAdded = yield* delayed.deliver(db, signal)
+
+  /** What every way to publish checks first. Returns the bytes of all records. */
+  const checkSizes = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) => {
+    let total = 0
+    for (const record of records) {
+      const bytes = recordBytes(record)
+      total += bytes
+      if (bytes > maxRecordBytes) {
+        const reason = new RecordTooLarge({ id: record.id, bytes, limit: maxRecordBytes })
+        return Effect.fail(new TransportError({ operation: "publish", topic: topic.name, reason }))
+      }
+    }
+    return Effect.succeed(total)
+  }
+
+  const delayedDelivery = DelayedDelivery.of({
+    store: db,
+    publish: (declaration, records, due) =>
+      Effect.gen(function* () {
+        yield* checkSizes(declaration, records)
+        if (records.length === 0) return
+        const topic = yield* declare(declaration)
+        const added = Effect.sync(() => delayedAdded.notify())
+        if (!(yield* inTransaction(db))) {
+          return yield* Effect.andThen(delayed.insert(db, db.control, topic, records, due), added)
+        }
+        yield* delayed.insert(db, db.sql, topic, records, due)
+        yield* db.sql.afterCommit(added)
+      })
+  })
     characteristics: {
       name: "postgresql",
       durable: "committed, as synchronous_commit of the server says",
@@ -55,15 +94,7 @@ const make = Effect.gen(function* () {
     declare: (topic) => Effect.asVoid(declare(topic)),
     publish: (declaration, records) =>
       Effect.gen(function* () {
-        let total = 0
-        for (const record of records) {
-          const bytes = recordBytes(record)
-          total += bytes
-          if (bytes > maxRecordBytes) {
-            const reason = new RecordTooLarge({ id: record.id, bytes, limit: maxRecordBytes })
-            return yield* new TransportError({ operation: "publish", topic: declaration.name, reason })
-          }
-        }
+        const total = yield* checkSizes(declaration, records)
         if (records.length === 0) return
         const topic = yield* declare(declaration)
         if (!(yield* inTransaction(db))) return yield* publish(topic, records, total)
@@ -113,9 +144,10 @@ const make = Effect.gen(function* () {
 })
 
 /**
- * The transport, and the acknowledgement of its commits.
+ * The transport, the acknowledgement of its commits, and delayed delivery.
  *
  * @category layers
+  return Context.make(Transport, transport).pipe(Context.add(DelayedDelivery, delayedDelivery))
  * @since 0.1.0
  */
 export const layer: Layer.Layer<Transport | Acks.Acks, never, PgSchema> = Layer.merge(

@@ -6,6 +6,7 @@
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import type { Acks } from "@surety/core/Acks"
 import type { DeadLetters } from "@surety/core/DeadLetters"
+import type { DelayedDelivery } from "@surety/core/DelayedDelivery"
 import type { AtLeastOnce, AtMostOnce, CompositionError, ExactlyOnce } from "@surety/core/Guarantee"
 import type { Inbox } from "@surety/core/Inbox"
 import type { Outbox } from "@surety/core/Outbox"
@@ -29,7 +30,7 @@ import * as PgTransport from "./PgTransport.ts"
 export const layerWith = (
   options: PgSchema.Options
 ): Layer.Layer<
-  AtMostOnce | AtLeastOnce | ExactlyOnce | Transport | Acks | Inbox | Outbox | DeadLetters,
+  AtMostOnce | AtLeastOnce | ExactlyOnce | Transport | Acks | DelayedDelivery | Inbox | Outbox | DeadLetters,
   PgSchemaError | CompositionError | TransportError,
   PgClient.PgClient
 > =>

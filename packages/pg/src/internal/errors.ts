@@ -10,7 +10,7 @@ import {
 } from "@surety/core/TransportError"
 import * as Predicate from "effect/Predicate"
 import { SqlError } from "effect/sql/SqlError"
-import { fencedCode, invalidStateCode } from "./migrations.ts"
+import { fencedCode, invalidStateCode } from "./sql/common.ts"
 
 /** The SQLSTATE, where the server gave one. */
 export const codeOf = ({ reason }: SqlError): string | undefined =>

@@ -4,6 +4,7 @@ import {
   type Acks,
   Consumer,
   type DeadLetters,
+  type DelayedDelivery,
   type Guarantee,
   type Inbox,
   type Outbox,
@@ -67,6 +68,7 @@ export type Services =
   | Guarantee.ExactlyOnce
   | Transport.Transport
   | Acks.Acks
+  | DelayedDelivery.DelayedDelivery
   | Inbox.Inbox
   | Outbox.Outbox
   | DeadLetters.DeadLetters

@@ -1,0 +1,105 @@
+/** The tables. */
+import type { Names } from "./common.ts"
+
+export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
+  `CREATE TABLE ${s}.topic (
+  id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text COLLATE "C" NOT NULL UNIQUE,
+  partitions integer NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
+  hash text NOT NULL DEFAULT 'fnv1a'
+)`,
+  `CREATE TABLE ${s}.log (
+  topic integer NOT NULL,
+  partition smallint NOT NULL,
+  log_offset bigint NOT NULL,
+  id text COLLATE "C" NOT NULL,
+  key text COLLATE "C",
+  headers text NOT NULL,
+  published_at timestamptz NOT NULL,
+  payload bytea NOT NULL,
+  PRIMARY KEY (topic, partition, log_offset)
+)`,
+  // What becomes readable later, by due time, then in publish order.
+  `CREATE TABLE ${s}.delayed (
+  topic integer NOT NULL,
+  due_at timestamptz NOT NULL,
+  seq bigint GENERATED ALWAYS AS IDENTITY,
+  partition smallint NOT NULL,
+  id text COLLATE "C" NOT NULL,
+  key text COLLATE "C",
+  headers text NOT NULL,
+  published_at timestamptz NOT NULL,
+  payload bytea NOT NULL,
+  PRIMARY KEY (topic, due_at, seq)
+)`,
+  `CREATE TABLE ${s}.consumer_group (
+  id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  topic integer NOT NULL REFERENCES ${s}.topic,
+  name text COLLATE "C" NOT NULL,
+  UNIQUE (topic, name)
+)`,
+  // Updated in place, once or twice per batch: room for HOT updates, and no index on what changes.
+  `CREATE TABLE ${s}.cursor (
+  consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
+  partition smallint NOT NULL,
+  id integer GENERATED ALWAYS AS IDENTITY UNIQUE,
+  settled bigint NOT NULL,
+  claimed bigint NOT NULL,
+  epoch bigint NOT NULL DEFAULT 0,
+  holder text,
+  lease_until timestamptz NOT NULL DEFAULT '-infinity',
+  PRIMARY KEY (consumer_group, partition)
+) WITH (fillfactor = 50)`,
+  `CREATE TABLE ${s}.member (
+  consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
+  id text NOT NULL,
+  joined bigint GENERATED ALWAYS AS IDENTITY,
+  alive_until timestamptz NOT NULL,
+  PRIMARY KEY (consumer_group, id)
+) WITH (fillfactor = 50)`,
+  `CREATE TABLE ${s}.inbox (
+  consumer_group integer NOT NULL,
+  id text COLLATE "C" NOT NULL,
+  outcome text NOT NULL,
+  settled_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (consumer_group, id)
+)`,
+  `CREATE TABLE ${s}.attempt (
+  consumer_group integer NOT NULL,
+  partition smallint NOT NULL,
+  log_offset bigint NOT NULL,
+  claims integer NOT NULL,
+  failures integer NOT NULL,
+  PRIMARY KEY (consumer_group, partition, log_offset)
+)`,
+  // Rule 19: kept aside with all that is needed to handle them, so that the log may be trimmed below the cursors.
+  `CREATE TABLE ${s}.redelivery (
+  consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
+  partition smallint NOT NULL,
+  log_offset bigint NOT NULL,
+  id text COLLATE "C" NOT NULL,
+  key text COLLATE "C",
+  headers text NOT NULL,
+  published_at timestamptz NOT NULL,
+  payload bytea NOT NULL,
+  ordered boolean NOT NULL DEFAULT true,
+  due_at timestamptz,
+  PRIMARY KEY (consumer_group, partition, log_offset)
+)`,
+  `CREATE TABLE ${s}.dead_letter (
+  consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
+  partition smallint NOT NULL,
+  log_offset bigint NOT NULL,
+  id text COLLATE "C" NOT NULL,
+  key text COLLATE "C",
+  headers text NOT NULL,
+  published_at timestamptz NOT NULL,
+  payload bytea NOT NULL,
+  failure_tag text NOT NULL,
+  failure_message text NOT NULL,
+  failure_cause text NOT NULL,
+  attempts integer NOT NULL,
+  dead_at timestamptz NOT NULL,
+  PRIMARY KEY (consumer_group, partition, log_offset)
+)`
+]
