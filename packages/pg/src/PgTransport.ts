@@ -32,6 +32,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { inTransaction, rows } from "./internal/database.ts"
+import * as delayed from "./internal/delayed.ts"
 import { toTransportError } from "./internal/errors.ts"
 import * as publisher from "./internal/publisher.ts"
 import * as signals from "./internal/signals.ts"
@@ -45,8 +46,6 @@ const make = Effect.gen(function* () {
   const signal = yield* signals.make(db)
   const declare = topics.make(db)
   const publish = yield* publisher.make(db, signal)
-
-  const transport = Transport.of({
   const delayedAdded = yield* delayed.deliver(db, signal)
 
   /** What every way to publish checks first. Returns the bytes of all records. */
@@ -78,6 +77,8 @@ const make = Effect.gen(function* () {
         yield* db.sql.afterCommit(added)
       })
   })
+
+  const transport = Transport.of({
     characteristics: {
       name: "postgresql",
       durable: "committed, as synchronous_commit of the server says",
@@ -141,17 +142,17 @@ const make = Effect.gen(function* () {
         )
       )
   })
+  return Context.make(Transport, transport).pipe(Context.add(DelayedDelivery, delayedDelivery))
 })
 
 /**
  * The transport, the acknowledgement of its commits, and delayed delivery.
  *
  * @category layers
-  return Context.make(Transport, transport).pipe(Context.add(DelayedDelivery, delayedDelivery))
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Transport | Acks.Acks, never, PgSchema> = Layer.merge(
-  Layer.effect(Transport, make),
+export const layer: Layer.Layer<Transport | Acks.Acks | DelayedDelivery, never, PgSchema> = Layer.merge(
+  Layer.effectContext(make),
   Acks.layer({ level: "all" })
 )
 
