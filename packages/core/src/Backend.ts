@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { EncodedRecord } from "./Envelope.ts"
+import { CurrentCollector } from "./internal/explain/collector.ts"
 
 const encoder = new TextEncoder()
 
@@ -81,3 +82,12 @@ export class Signal {
     })
   }
 }
+
+/**
+ * Whether the layer that is being built is to be explained, and not to run:
+ * then it connects to nothing, starts nothing, and says what it knows without.
+ *
+ * @category explaining
+ * @since 0.1.0
+ */
+export const explaining: Effect.Effect<boolean> = Effect.map(CurrentCollector, (collector) => collector !== undefined)

@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Acks from "./Acks.ts"
 import * as Channel from "./Channel.ts"
+import type { Part } from "./Description.ts"
 import { Inbox } from "./Inbox.ts"
 import { Outbox } from "./Outbox.ts"
 import { Transport } from "./Transport.ts"
@@ -201,6 +202,55 @@ export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-
     })
   )
 }
+
+const parts: { readonly [G in Name]: Part } = {
+  "at-most-once": {
+    layer: "AtMostOnce.layer",
+    promise: "a handler starts 0 or 1 times per message: progress is stored before it runs",
+    gaps: [
+      {
+        allows: "loss",
+        when: "a publish fails, or the process ends between storing the progress and handling the message",
+        raisedBy: 'guarantee: "at-least-once" on the topic, and AtLeastOnce.layer'
+      }
+    ],
+    assumptions: [],
+    possible: ["a message that a transaction publishes is lost where its process ends just after the commit"]
+  },
+  "at-least-once": {
+    layer: "AtLeastOnce.layer",
+    promise: "every group handles an acknowledged message, or finds it in its dead letters",
+    gaps: [
+      {
+        allows: "repetition",
+        when: "a process ends, or loses its lease, between a handler's effects and storing the progress",
+        raisedBy: 'guarantee: "exactly-once" on the topic, and ExactlyOnce.layer over an Inbox and an Outbox'
+      }
+    ],
+    assumptions: [],
+    possible: [
+      "effects of a paused worker may follow its successor's: hand envelope.epoch to your stores as a fencing token"
+    ]
+  },
+  "exactly-once": {
+    layer: "ExactlyOnce.layer",
+    promise: "a handler's writes and the messages it publishes commit exactly once per group, topic and id",
+    gaps: [],
+    assumptions: [],
+    possible: [
+      "a handler runs again after a rollback",
+      "effects outside its transaction (a mail, an HTTP call) may be repeated: publish a message for them"
+    ]
+  }
+}
+
+/**
+ * What the layer that made a guarantee says of itself.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const describe = (delivery: Delivery<Name>): Part => parts[delivery[seal]]
 
 /**
  * The service of each guarantee.

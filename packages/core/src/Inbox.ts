@@ -9,6 +9,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { DeadLetter } from "./DeadLetters.ts"
+import type { Part } from "./Description.ts"
 import * as internal from "./internal/memory/inbox.ts"
 import * as MemoryStore from "./MemoryStore.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -51,6 +52,7 @@ export class Inbox extends Context.Service<
   {
     /** Identifies the store, as `Transport.store` does. */
     readonly store: object
+    readonly description: Part
     /** How long a settled id is remembered. */
     readonly retention: "forever" | Duration.Duration
     /**

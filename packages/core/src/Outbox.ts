@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { Part } from "./Description.ts"
 import type { EncodedRecord } from "./Envelope.ts"
 import * as internal from "./internal/memory/outbox.ts"
 import * as MemoryStore from "./MemoryStore.ts"
@@ -38,6 +39,7 @@ export class Outbox extends Context.Service<
   {
     /** Identifies the store, as `Transport.store` does. */
     readonly store: object
+    readonly description: Part
     /** Whether records for this transport can be carried. */
     readonly carries: (transport: Transport["Service"]) => boolean
     /**

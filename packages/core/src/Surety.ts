@@ -1,5 +1,5 @@
 /**
- * The common compositions, in one line each.
+ * The common compositions, in one line each, and what they promise.
  *
  * @since 0.1.0
  */
@@ -11,6 +11,8 @@ import { AtLeastOnce, AtMostOnce, type CompositionError, ExactlyOnce } from "./G
 import * as Inbox from "./Inbox.ts"
 import * as Outbox from "./Outbox.ts"
 import * as Transport from "./Transport.ts"
+
+export { check, explain } from "./Explain.ts"
 
 /**
  * The three guarantees over any backend that has all the parts.

@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as Acks from "./Acks.ts"
 import type { DeadLetter } from "./DeadLetters.ts"
 import * as DelayedDelivery from "./DelayedDelivery.ts"
+import type { Assumption, Gap, Retention } from "./Description.ts"
 import type { EncodedRecord, StoredRecord } from "./Envelope.ts"
 import * as internal from "./internal/memory/transport.ts"
 import * as MemoryStore from "./MemoryStore.ts"
@@ -203,10 +204,19 @@ export interface Progress {
  */
 export interface Characteristics {
   readonly name: string
+  /** The layer that makes it, as it is written in a program. */
+  readonly layer: string
   readonly durable: string
   readonly order: string
   readonly crossProcess: boolean
   readonly transactional: boolean
+  /** Whether its assignments keep records aside (`Assignment.redelivery`). */
+  readonly redelivery: boolean
+  /** How long messages are kept. */
+  readonly retention: Retention
+  /** What it does not promise. */
+  readonly gaps: ReadonlyArray<Gap>
+  readonly assumptions: ReadonlyArray<Assumption>
   /** What may be observed although no promise is broken. */
   readonly anomalies: ReadonlyArray<string>
 }

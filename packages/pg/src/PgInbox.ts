@@ -15,6 +15,7 @@
  */
 
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Backend from "@surety/core/Backend"
 import { CompositionError } from "@surety/core/Guarantee"
 import { type Holder, Inbox } from "@surety/core/Inbox"
 import { Transaction } from "@surety/core/Transaction"
@@ -25,6 +26,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { rows } from "./internal/database.ts"
 import * as deadLetters from "./internal/deadLetters.ts"
+import * as durability from "./internal/durability.ts"
 import { isInfrastructure, toTransportError } from "./internal/errors.ts"
 import { inboxKey } from "./internal/text.ts"
 import { PgSchema } from "./PgSchema.ts"
@@ -37,11 +39,14 @@ const make = Effect.gen(function* () {
   const { sql } = db
 
   // Rule 23: without it a commit that was reported is lost when the server stops hard.
-  const [setting] = yield* Effect.mapError(
-    rows<{ value: string }>(sql, "SELECT current_setting('synchronous_commit') AS value", []),
-    toTransportError("inbox", "*")
-  )
-  if (setting!.value === "off") {
+  const explaining = yield* Backend.explaining
+  const setting = explaining
+    ? durability.configured(sql)
+    : (yield* Effect.mapError(
+        rows<{ value: string }>(sql, "SELECT current_setting('synchronous_commit') AS value", []),
+        toTransportError("inbox", "*")
+      ))[0]!.value
+  if (durability.isOff(setting)) {
     return yield* new CompositionError({
       guarantee: "exactly-once",
       detail: "synchronous_commit is off, so that commits may be lost after they were reported; set it to on, or local"
@@ -86,6 +91,13 @@ const make = Effect.gen(function* () {
 
   return Inbox.of({
     store: db,
+    description: {
+      layer: "PgInbox.layer",
+      promise: "the inbox row, the handler's SQL and the progress commit in one transaction, or not at all",
+      gaps: [],
+      assumptions: [durability.synchronousCommit(explaining ? "checked at start" : "read")],
+      possible: []
+    },
     retention: "forever",
     transaction: transaction as Inbox["Service"]["transaction"],
     admit: (holder, entries) =>

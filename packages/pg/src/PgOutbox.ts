@@ -41,6 +41,13 @@ const make = (db: Database): Outbox["Service"] => {
 
   return {
     store: db,
+    description: {
+      layer: "PgOutbox.layer",
+      promise: "what a handler publishes is inserted in its own transaction, and leaves if and only if that commits",
+      gaps: [],
+      assumptions: [],
+      possible: []
+    },
     carries: (transport) => transport.store === db,
     savepoint: Effect.flatMap(Effect.serviceOption(sql.transactionService), (transaction) => {
       if (Option.isNone(transaction) || transaction.value[1] === 0) return Effect.undefined

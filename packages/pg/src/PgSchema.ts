@@ -15,6 +15,7 @@
  * @since 0.1.0
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Backend from "@surety/core/Backend"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -76,6 +77,7 @@ export const layerWith = (options: Options): Layer.Layer<PgSchema, PgSchemaError
         pollMillis: Duration.toMillis(Duration.fromInputUnsafe(options.pollInterval ?? "1 second")),
         maxRecordBytes: options.maxRecordBytes ?? 1024 * 1024
       })
+      if (yield* Backend.explaining) return made
       yield* options.migrations === "verify" ? migrator.verify(made) : migrator.run(made)
       return made
     })

@@ -33,6 +33,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { inTransaction, rows } from "./internal/database.ts"
 import * as delayed from "./internal/delayed.ts"
+import * as durability from "./internal/durability.ts"
 import { toTransportError } from "./internal/errors.ts"
 import * as publisher from "./internal/publisher.ts"
 import * as signals from "./internal/signals.ts"
@@ -81,10 +82,14 @@ const make = Effect.gen(function* () {
   const transport = Transport.of({
     characteristics: {
       name: "postgresql",
+      layer: "PgTransport.layer",
       durable: "committed, as synchronous_commit of the server says",
       order: "per partition, in the order in which offsets are drawn",
       crossProcess: true,
       transactional: true,
+      redelivery: true,
+      retention: "forever",
+      ...durability.ofCommits(db.sql),
       anomalies: [
         "a publishing transaction that stays open delays the readers of its topics",
         "messages of overlapping transactions are ordered by when they were published, not by when they committed"

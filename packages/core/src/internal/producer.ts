@@ -6,8 +6,8 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Channel from "../Channel.ts"
-import { DelayedDelivery, type Due } from "../DelayedDelivery.ts"
 import { CurrentCloudEvents, toHeaders } from "../CloudEvents.ts"
+import { DelayedDelivery, type Due } from "../DelayedDelivery.ts"
 import { contentTypeHeader, type EncodedRecord, schemaVersionHeader } from "../Envelope.ts"
 import * as Guarantee from "../Guarantee.ts"
 import { MessageId } from "../MessageId.ts"
@@ -26,6 +26,7 @@ import * as Topic from "../Topic.ts"
 import type { Transport } from "../Transport.ts"
 import { OutcomeUnknown, TransportError } from "../TransportError.ts"
 import { encodePayload } from "./codec.ts"
+import { CurrentCollector } from "./explain/collector.ts"
 import * as metrics from "./metrics.ts"
 import { invalidName, invalidPartitions, invalidText, invalidVersions } from "./names.ts"
 import * as trace from "./trace.ts"
@@ -44,6 +45,11 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
       const records: Array<EncodedRecord> = []
       for (const payload of payloads) records.push(yield* encode(topic, payload, options))
       if (records.length === 0) return []
+      const collector = yield* CurrentCollector
+      if (collector !== undefined) {
+        collector.published.push({ topic, delivery: guaranteed })
+        return records.map(({ id }) => ({ id, state: "joined" as const }))
+      }
       const delivery = yield* later(guaranteed, topic, records, options)
       const unit = yield* CurrentUnit
       let state: Producer.Receipt["state"] = "joined"

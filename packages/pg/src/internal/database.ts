@@ -1,6 +1,7 @@
 /** A schema of a database, and the connections to it. */
 import { createHash } from "node:crypto"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Backend from "@surety/core/Backend"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -112,3 +113,9 @@ export const inRealTime = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effe
 /** What is given back is a courtesy to others, who have it anyway once the lease is over: nobody waits longer for a server that does not answer. */
 export const asCourtesy = <E, R>(db: Database, effect: Effect.Effect<unknown, E, R>): Effect.Effect<void, never, R> =>
   Effect.ignore(inRealTime(Effect.timeout(effect, Math.min(db.settings.leaseMillis, 5000))))
+
+/** Runs for as long as the layer lives; not at all while it is only explained, which needs no connection. */
+export const background = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<void, never, R | Scope.Scope> =>
+  Effect.flatMap(Backend.explaining, (explaining) =>
+    explaining ? Effect.void : Effect.asVoid(Effect.forkScoped(inRealTime(effect)))
+  )

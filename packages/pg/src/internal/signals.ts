@@ -7,7 +7,7 @@ import { Signal } from "@surety/core/Backend"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { type Database, inRealTime, rows } from "./database.ts"
+import { background, type Database, rows } from "./database.ts"
 
 const coalesceMillis = 5
 const reconnectMillis = 1000
@@ -71,8 +71,8 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
       Effect.andThen(Effect.sleep(reconnectMillis))
     )
 
-    yield* Effect.forkScoped(inRealTime(Effect.forever(announce)))
-    yield* Effect.forkScoped(inRealTime(Effect.forever(listen)))
+    yield* background(Effect.forever(announce))
+    yield* background(Effect.forever(listen))
 
     return {
       partition: (topic, partition) => signalOf(partitions, `${topic}/${partition}`),

@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import { type ConsumeError, InvalidConsumer } from "../../ConsumeError.ts"
 import type { Consumer, Running, Status } from "../../Consumer.ts"
 import * as Guarantee from "../../Guarantee.ts"
+import { CurrentCollector, notRunning } from "../explain/collector.ts"
 import { invalidName, invalidPartitions, invalidVersions } from "../names.ts"
 import { BatchSize, type Context } from "./context.ts"
 import { Lifecycle } from "./lifecycle.ts"
@@ -47,6 +48,11 @@ export const start = Effect.fnUntraced(function* <A, R>(
   if (detail !== undefined) return yield* errorOf(consumer)(new InvalidConsumer({ detail }))
   const { settings, topic } = consumer
   const delivery = yield* Guarantee.required(topic) as Effect.Effect<Guarantee.Delivery<Guarantee.Name>>
+  const collector = yield* CurrentCollector
+  if (collector !== undefined) {
+    collector.consumers.push({ consumer, delivery, context: yield* Effect.context<never>() })
+    return notRunning
+  }
   const lifecycle = yield* Lifecycle.make
   const observer = new Observer(topic.name, settings.group, yield* Effect.context<never>())
   const context: Context = {

@@ -53,7 +53,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure => {
  * the first retry before that. What comes after the disposition does not
  * concern the error, whose type has left the consumer's by then.
  */
-const rulesFor = (rules: ReadonlyArray<Rule>, tag: string | undefined) => {
+export const rulesFor = (rules: ReadonlyArray<Rule>, tag: string | undefined) => {
   let retry: Extract<Rule, { readonly _tag: "Retry" }> | undefined
   for (const rule of rules) {
     if (rule.tags !== undefined && (tag === undefined || !rule.tags.includes(tag))) continue

@@ -52,6 +52,16 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
 
   return {
     store,
+    description: {
+      layer: "Inbox.layerMemory",
+      promise: "settled ids, handlers' publishes and progress change together, in this process's memory",
+      gaps: [],
+      assumptions: [],
+      possible: [
+        "settled ids are forgotten with the process",
+        "what a handler changes in its own variables is not rolled back"
+      ]
+    },
     retention: "forever",
     transaction: transaction as Inbox["Service"]["transaction"],
     admit: (holder, entries) =>

@@ -4,6 +4,13 @@ import type { Outbox } from "../../Outbox.ts"
 
 export const make: Effect.Effect<Outbox["Service"], never, MemoryStore> = Effect.map(MemoryStore, (store) => ({
   store,
+  description: {
+    layer: "Outbox.layerMemory",
+    promise: "what a handler publishes to the in-memory transport leaves if and only if its transaction commits",
+    gaps: [],
+    assumptions: [],
+    possible: []
+  },
   carries: (transport) => transport.store === store,
   savepoint: Effect.undefined,
   // The transport's publish joins the transaction of the calling fiber.

@@ -237,10 +237,21 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
   return {
     characteristics: {
       name: "memory",
+      layer: "Transport.layerMemory",
       durable: "no: lost when the process ends",
       order: "per partition, in publish order",
       crossProcess: false,
       transactional: true,
+      redelivery: true,
+      retention: "forever",
+      gaps: [
+        {
+          allows: "loss",
+          when: "the process ends, and everything in its memory with it",
+          raisedBy: "PgTransport.layer of @surety/pg"
+        }
+      ],
+      assumptions: [],
       anomalies: ["everything is lost with the process"]
     },
     maxRecordBytes,
