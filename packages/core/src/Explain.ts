@@ -292,9 +292,9 @@ export interface Options<T> {
  * @category layers
  * @since 0.1.0
  */
-export const publishing = <const T extends Topic.Any>(
-  ...topics: ReadonlyArray<T>
-): Layer.Layer<never, never, RequiredBy<T>> =>
+export const publishing = <const T extends ReadonlyArray<Topic.Any>>(
+  ...topics: T
+): Layer.Layer<never, never, RequiredBy<T[number]>> =>
   Layer.effectDiscard(
     Effect.flatMap(CurrentCollector, (collector) =>
       Effect.forEach(
@@ -304,7 +304,7 @@ export const publishing = <const T extends Topic.Any>(
         { discard: true }
       )
     )
-  ) as Layer.Layer<never, never, RequiredBy<T>>
+  ) as Layer.Layer<never, never, RequiredBy<T[number]>>
 
 /**
  * Explains the topics that an app consumes, and those that it is said to
