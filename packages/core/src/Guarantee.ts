@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
@@ -17,6 +18,7 @@ import * as Acks from "./Acks.ts"
 import * as Channel from "./Channel.ts"
 import type { Part } from "./Description.ts"
 import { Inbox } from "./Inbox.ts"
+import { tooEarly } from "./internal/horizon.ts"
 import { Outbox } from "./Outbox.ts"
 import { Transport } from "./Transport.ts"
 import type { TransportError } from "./TransportError.ts"
@@ -55,6 +57,8 @@ export interface Delivery<G extends Name> {
 export interface Confirmation {
   readonly acks: Acks.Acks["Service"]
   readonly retry: Schedule.Schedule<unknown, TransportError>
+  /** For how long the schedule repeats a publish, at the most; undefined where that is not known. */
+  readonly repeatsFor: Duration.Duration | undefined
 }
 
 /**
@@ -120,14 +124,17 @@ export const defaultRetry: Schedule.Schedule<unknown, TransportError> = Schedule
   Schedule.spaced("5 seconds")
 ]).pipe(Schedule.jittered, Schedule.upTo({ duration: "1 minute" }))
 
-const atLeastOnce = (retry: Schedule.Schedule<unknown, TransportError>) =>
+/** A minute, and the last delay. */
+const defaultRepeatsFor = Duration.seconds(70)
+
+const atLeastOnce = (retry: Schedule.Schedule<unknown, TransportError>, repeatsFor: Duration.Duration | undefined) =>
   Effect.gen(function* () {
     const transport = yield* Transport
     const acks = yield* Acks.Acks
     return AtLeastOnce.of({
       [seal]: "at-least-once",
       transport,
-      confirmation: { acks, retry },
+      confirmation: { acks, retry, repeatsFor },
       unit: undefined
     })
   })
@@ -149,17 +156,30 @@ export class AtLeastOnce extends Context.Service<AtLeastOnce, Delivery<"at-least
   /** Made of a transport and its acknowledgements; publishing is repeated by {@link defaultRetry}. */
   static readonly layer: Layer.Layer<AtLeastOnce, never, Transport | Acks.Acks> = Layer.effect(
     AtLeastOnce,
-    Effect.suspend(() => atLeastOnce(defaultRetry))
+    Effect.suspend(() => atLeastOnce(defaultRetry, defaultRepeatsFor))
   )
 
   /**
    * The same, with a schedule of your own for repeating publishes. Every repeat
    * carries the same message id; when the schedule ends, the error says whether
    * the message was certainly not sent, or may have been.
+   *
+   * `repeatsFor` says for how long the schedule goes on, its last delay
+   * included. Without it, an inbox that forgets is refused.
    */
   static readonly layerWith = (options: {
     readonly retry: Schedule.Schedule<unknown, TransportError>
-  }): Layer.Layer<AtLeastOnce, never, Transport | Acks.Acks> => Layer.effect(AtLeastOnce, atLeastOnce(options.retry))
+    readonly repeatsFor?: Duration.Input | undefined
+  }): Layer.Layer<AtLeastOnce, never, Transport | Acks.Acks> =>
+    Layer.effect(
+      AtLeastOnce,
+      Effect.suspend(() =>
+        atLeastOnce(
+          options.retry,
+          options.repeatsFor === undefined ? undefined : Duration.fromInputUnsafe(options.repeatsFor)
+        )
+      )
+    )
 }
 
 /**
@@ -179,6 +199,12 @@ export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-
    * Made of at-least-once delivery, an inbox and an outbox. Refused with a
    * `CompositionError` where they do not share a store, so that no transaction
    * could hold them all.
+   *
+   * Refused as well: an inbox that forgets what was settled while it may still
+   * come again. Its retention has to be `forever`, or at least the sum of what the
+   * parts declare: the retention of the transport's log, its lease, and for how
+   * long a publish is repeated, with its acknowledgement. Where one of them is
+   * unlimited, or not declared, only `forever` is accepted.
    */
   static readonly layer: Layer.Layer<ExactlyOnce, CompositionError, AtLeastOnce | Inbox | Outbox> = Layer.effect(
     ExactlyOnce,
@@ -198,6 +224,8 @@ export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-
           detail: `the ${transport.characteristics.name} transport and the inbox are in different stores; build both over the same client and schema`
         })
       }
+      const detail = tooEarly(inbox, transport, confirmation)
+      if (detail !== undefined) return yield* new CompositionError({ guarantee: "exactly-once", detail })
       return ExactlyOnce.of({ [seal]: "exactly-once", transport, confirmation, unit: { inbox, outbox } })
     })
   )

@@ -86,7 +86,7 @@ export class Inbox extends Context.Service<
 
 /**
  * An inbox in this process's memory, transactional with the other in-memory
- * services. It never forgets.
+ * services. It forgets nothing, unless `MemoryStore.options` say so.
  *
  * **Gotchas**
  *

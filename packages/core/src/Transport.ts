@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -222,6 +223,19 @@ export interface Characteristics {
 }
 
 /**
+ * How late a record may come again, at the most, for reasons of the transport.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Bounds {
+  /** For how long a record that is settled can still be read. */
+  readonly retention: Duration.Duration | "forever"
+  /** How long a silent member keeps its partitions. */
+  readonly lease: Duration.Duration
+}
+
+/**
  * Moves encoded records.
  *
  * @category services
@@ -233,6 +247,8 @@ export class Transport extends Context.Service<
     readonly characteristics: Characteristics
     /** The largest record, in bytes of id, key, headers and payload together. */
     readonly maxRecordBytes: number
+    /** Without them, only an inbox that remembers forever makes it exactly-once. */
+    readonly bounds?: Bounds | undefined
     /** Identifies the store: an inbox or outbox of the same store shares its transactions. */
     readonly store: object
     /** Makes the topic exist. Idempotent. */

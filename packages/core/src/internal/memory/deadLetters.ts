@@ -54,7 +54,13 @@ export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = E
           group.deadLetters.delete(placeOf(letter.record))
           if (group.inbox.get(id) === "dead") group.inbox.set(id, "pending")
           cursor.attempts.delete(offset)
-          cursor.parked.set(offset, { offset, key: undefined, dueAt: undefined })
+          cursor.parked.set(offset, {
+            offset,
+            key: undefined,
+            dueAt: undefined,
+            record: letter.record,
+            storedAt: store.now()
+          })
         }
         for (const { group } of found) group.redriven.notify()
         return found.length

@@ -21,9 +21,10 @@ const insert = ({ delayed }: Store, entry: Delayed): void => {
 }
 
 /** Appends what is due to its log. Returns when the next one is. */
-const deliverDue = ({ delayed: { waiting } }: Store, now: number): number => {
+const deliverDue = (store: Store, now: number): number => {
+  const { waiting } = store.delayed
   const due = waiting.findIndex(({ dueAt }) => dueAt > now)
-  for (const { log, record } of waiting.splice(0, due === -1 ? waiting.length : due)) append(log, [record])
+  for (const { record, topic } of waiting.splice(0, due === -1 ? waiting.length : due)) append(store, topic, [record])
   return waiting[0]?.dueAt ?? Infinity
 }
 
@@ -48,8 +49,8 @@ export const make: Effect.Effect<DelayedDelivery["Service"], never, MemoryStore 
       store,
       publish: (topic, records, due) =>
         Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          storeWith(store, access, topic, records, (log) => {
-            for (const record of records) insert(store, { log, record, dueAt: dueAt(due, now) })
+          storeWith(store, access, topic, records, () => {
+            for (const record of records) insert(store, { topic: topic.name, record, dueAt: dueAt(due, now) })
             changed.notify()
           })
         )

@@ -1,9 +1,11 @@
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Holder, Inbox } from "../../Inbox.ts"
 import { MemoryStore, Node } from "../../MemoryStore.ts"
 import { Transaction } from "../../Transaction.ts"
 import { Fenced, TransactionFailed, TransportError, Unavailable } from "../../TransportError.ts"
+import { trimInbox } from "./retention.ts"
 import { abort, commit, groupKey, makeTx, type Tx } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 import { storeDeadLetters } from "./transport.ts"
@@ -11,6 +13,8 @@ import { storeDeadLetters } from "./transport.ts"
 export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.gen(function* () {
   const store = yield* MemoryStore
   const node = yield* Node
+
+  const { inbox: retention } = store.settings.retention
 
   const unavailable = (topic: string) =>
     new TransportError({
@@ -62,12 +66,14 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
         "what a handler changes in its own variables is not rolled back"
       ]
     },
-    retention: "forever",
+    retention: retention === "forever" ? "forever" : Duration.millis(retention),
     transaction: transaction as Inbox["Service"]["transaction"],
     admit: (holder, entries) =>
       Effect.gen(function* () {
         const tx = (yield* CurrentTx) as Tx
-        const { inbox } = groupOf(holder.topic, holder.group)
+        const group = groupOf(holder.topic, holder.group)
+        trimInbox(store, group)
+        const { inbox, settledAt } = group
         const fresh = new Array<boolean>(entries.length).fill(false)
         const order = entries.map((_, index) => index).sort((a, b) => (entries[a]!.id < entries[b]!.id ? -1 : 1))
         for (const index of order) {
@@ -88,7 +94,11 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
             ) {
               // Taken by this transaction until it ends, as by a row that is inserted and not committed.
               inbox.set(id, tx)
-              tx.changes.push(() => inbox.set(id, outcome))
+              tx.changes.push(() => {
+                inbox.set(id, outcome)
+                settledAt.delete(id)
+                settledAt.set(id, store.now())
+              })
               fresh[index] = true
               break
             }

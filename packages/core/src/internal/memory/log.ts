@@ -11,7 +11,8 @@ import {
   type TransportErrorReason,
   Unavailable
 } from "../../TransportError.ts"
-import { type Log, makeLog, type Store } from "./store.ts"
+import { trimLog } from "./retention.ts"
+import { makeLog, type Store } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
 export type Access = <A>(
@@ -44,12 +45,11 @@ export const declareIn = (store: Store, access: Access) => (topic: TopicDeclarat
     return undefined
   })
 
-export const append = (log: Log, records: ReadonlyArray<EncodedRecord>): void => {
-  for (const record of records) {
-    const partition = partitionOf(record, log.partitions.length)
-    const stored = log.partitions[partition]!
-    stored.push({ ...record, partition, offset: stored.length + 1 })
-  }
+export const append = (store: Store, topic: string, records: ReadonlyArray<EncodedRecord>): void => {
+  const log = store.logs.get(topic)!
+  const now = store.now()
+  for (const record of records) log.partitions[partitionOf(record, log.partitions.length)]!.append(record, now)
+  trimLog(store, topic, log)
   log.appended.notify()
 }
 
@@ -59,7 +59,7 @@ export const storeWith = (
   access: Access,
   topic: TopicDeclaration,
   records: ReadonlyArray<EncodedRecord>,
-  change: (log: Log) => void
+  change: () => void
 ): Effect.Effect<void, TransportError> =>
   Effect.andThen(
     declareIn(store, access)(topic),
@@ -70,13 +70,12 @@ export const storeWith = (
           const bytes = recordBytes(record)
           if (bytes > limit) return new RecordTooLarge({ id: record.id, bytes, limit })
         }
-        const log = store.logs.get(topic.name)!
         if (tx === undefined) {
-          change(log)
+          change()
         } else if (tx.state !== "open") {
           return new TransactionFailed({ detail: "the transaction has ended" })
         } else {
-          tx.changes.push(() => change(log))
+          tx.changes.push(change)
         }
         return undefined
       })

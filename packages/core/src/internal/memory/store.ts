@@ -2,6 +2,7 @@
  * The state of the in-memory backend. Everything that changes it is
  * synchronous, so that a commit is atomic.
  */
+import type { Clock } from "effect/Clock"
 import type { Effect } from "effect/Effect"
 import * as Latch from "effect/Latch"
 import { Signal } from "../../Backend.ts"
@@ -9,21 +10,30 @@ import type { DeadLetter } from "../../DeadLetters.ts"
 import type { EncodedRecord, StoredRecord } from "../../Envelope.ts"
 import type { Outcome } from "../../Inbox.ts"
 import type { Attempts, ParkedRecord } from "../../Transport.ts"
+import { PartitionLog } from "./partitionLog.ts"
 
 export interface Settings {
   readonly leaseMillis: number
   readonly maxRecordBytes: number
+  /** In milliseconds. */
+  readonly retention: { readonly log: number | "forever"; readonly inbox: number | "forever" }
 }
 
 export interface Log {
-  readonly partitions: ReadonlyArray<Array<StoredRecord>>
+  readonly partitions: ReadonlyArray<PartitionLog>
   readonly appended: Signal
+}
+
+/** A record that is kept aside, whatever becomes of the log. */
+export interface Parked extends ParkedRecord {
+  readonly record: StoredRecord
+  readonly storedAt: number
 }
 
 /** A record that becomes readable later. */
 export interface Delayed {
   readonly dueAt: number
-  readonly log: Log
+  readonly topic: string
   readonly record: EncodedRecord
 }
 
@@ -35,7 +45,7 @@ export interface Cursor {
   holder: object | undefined
   leaseUntil: number
   readonly attempts: Map<number, Attempts>
-  readonly parked: Map<number, ParkedRecord>
+  readonly parked: Map<number, Parked>
   /** Transactions open on behalf of the current epoch; a takeover aborts them. */
   readonly transactions: Set<Tx>
 }
@@ -49,6 +59,9 @@ export interface Group {
   readonly membership: Signal
   readonly redriven: Signal
   readonly inbox: Map<string, Outcome | "pending" | Tx>
+  /** When the ids were settled, in that order. */
+  readonly settledAt: Map<string, number>
+  inboxTrimAt: number
   readonly deadLetters: Map<string, DeadLetter>
 }
 
@@ -63,14 +76,16 @@ export interface Tx {
 
 export interface Store {
   readonly settings: Settings
+  readonly now: () => number
   readonly logs: Map<string, Log>
   readonly groups: Map<string, Group>
   /** By due time, then in publish order. */
   readonly delayed: { readonly waiting: Array<Delayed>; readonly changed: Signal }
 }
 
-export const make = (settings: Settings): Store => ({
+export const make = (settings: Settings, clock: Clock): Store => ({
   settings,
+  now: () => clock.currentTimeMillisUnsafe(),
   logs: new Map(),
   groups: new Map(),
   delayed: { waiting: [], changed: new Signal() }
@@ -82,15 +97,15 @@ export const placeOf = ({ offset, partition }: { readonly partition: number; rea
   `${partition}/${offset}`
 
 export const makeLog = (partitions: number): Log => ({
-  partitions: Array.from({ length: partitions }, () => []),
+  partitions: Array.from({ length: partitions }, (_, partition) => new PartitionLog(partition)),
   appended: new Signal()
 })
 
 export const makeGroup = (topic: string, name: string, log: Log, from: "earliest" | "latest"): Group => ({
   topic,
   name,
-  cursors: log.partitions.map((records, partition) => {
-    const settled = from === "earliest" ? 0 : records.length
+  cursors: log.partitions.map(({ end, partition }) => {
+    const settled = from === "earliest" ? 0 : end
     return {
       partition,
       settled,
@@ -107,6 +122,8 @@ export const makeGroup = (topic: string, name: string, log: Log, from: "earliest
   membership: new Signal(),
   redriven: new Signal(),
   inbox: new Map(),
+  settledAt: new Map(),
+  inboxTrimAt: 0,
   deadLetters: new Map()
 })
 

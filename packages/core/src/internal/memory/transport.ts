@@ -1,5 +1,6 @@
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -24,7 +25,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
   const store = yield* MemoryStore
   const node = yield* Node
   const clock = yield* Clock.Clock
-  const { leaseMillis, maxRecordBytes } = store.settings
+  const { leaseMillis, maxRecordBytes, retention } = store.settings
 
   const failed = (operation: string, topic: string, reason: TransportErrorReason) =>
     new TransportError({ operation, topic, reason })
@@ -32,7 +33,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
   const access = accessFrom(node)
   const declare = declareIn(store, access)
   const publish = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) =>
-    storeWith(store, access, topic, records, (log) => append(log, records))
+    storeWith(store, access, topic, records, () => append(store, topic.name, records))
 
   const assign = (group: Group, cursor: Cursor, revoked: Deferred.Deferred<void, TransportError>): Assignment => {
     const { epoch, partition } = cursor
@@ -65,8 +66,8 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         access("claim", group.topic, () => {
           if (!held()) return fenced()
           seen = log.appended.version
-          const claimed = records.slice(position, position + max)
-          position += claimed.length
+          const claimed = records.after(position, max)
+          position = claimed[claimed.length - 1]?.offset ?? position
           cursor.claimed = Math.max(cursor.claimed, position)
           return claimed.map((record) => ({ ...record, attempts: cursor.attempts.get(record.offset) }))
         }),
@@ -120,14 +121,24 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
               .filter(({ offset }) => offset > after)
               .sort((a, b) => a.offset - b.offset)
               .slice(0, max)
+              .map(({ dueAt, key, offset }) => ({ offset, key, dueAt }))
           ),
         park: (parked) =>
           change("park", () => {
-            for (const record of parked) cursor.parked.set(record.offset, record)
+            for (const one of parked) {
+              const { record, storedAt } = cursor.parked.get(one.offset) ?? {
+                record: records.at(one.offset),
+                storedAt: records.storedAt(one.offset)
+              }
+              cursor.parked.set(one.offset, { ...one, record, storedAt })
+            }
           }),
         read: (offsets) =>
           access("redelivery", group.topic, () =>
-            offsets.map((offset) => ({ ...records[offset - 1]!, attempts: cursor.attempts.get(offset) }))
+            offsets.flatMap((offset) => {
+              const parked = cursor.parked.get(offset)
+              return parked === undefined ? [] : [{ ...parked.record, attempts: cursor.attempts.get(offset) }]
+            })
           ),
         settle: (offsets) =>
           change("settle", () => {
@@ -243,7 +254,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       crossProcess: false,
       transactional: true,
       redelivery: true,
-      retention: "forever",
+      retention: retention.log === "forever" ? "forever" : { millis: retention.log },
       gaps: [
         {
           allows: "loss",
@@ -255,6 +266,10 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       anomalies: ["everything is lost with the process"]
     },
     maxRecordBytes,
+    bounds: {
+      retention: retention.log === "forever" ? "forever" : Duration.millis(retention.log),
+      lease: Duration.millis(leaseMillis)
+    },
     store,
     declare,
     publish,
@@ -268,7 +283,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         return group.cursors.map(({ parked, partition, settled }) => ({
           partition,
           settled,
-          lag: log.partitions[partition]!.length - settled + parked.size,
+          lag: log.partitions[partition]!.count(settled) + parked.size,
           parked: parked.size
         }))
       })
