@@ -197,6 +197,8 @@ export const Transport = Schema.Struct({
   order: Schema.String,
   crossProcess: Schema.Boolean,
   transactional: Schema.Boolean,
+  /** How long a silent member keeps its partitions, in milliseconds; null where that is not declared. */
+  lease: Schema.NullOr(Schema.Number),
   maxRecordBytes: Schema.Number
 }).annotate({ identifier: "Transport" })
 
@@ -221,7 +223,8 @@ export const TopicExplanation = Schema.Struct({
   transport: Transport,
   groups: Schema.Array(Group),
   retention: Schema.Struct({
-    messages: Retention,
+    /** Null where the transport does not declare it. */
+    messages: Schema.NullOr(Retention),
     /** Of the ids that an inbox has settled; null without one. */
     settledIds: Schema.NullOr(Retention)
   }),

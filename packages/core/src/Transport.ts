@@ -16,7 +16,7 @@ import type * as Scope from "effect/Scope"
 import * as Acks from "./Acks.ts"
 import type { DeadLetter } from "./DeadLetters.ts"
 import * as DelayedDelivery from "./DelayedDelivery.ts"
-import type { Assumption, Gap, Retention } from "./Description.ts"
+import type { Assumption, Gap } from "./Description.ts"
 import type { EncodedRecord, StoredRecord } from "./Envelope.ts"
 import * as internal from "./internal/memory/transport.ts"
 import * as MemoryStore from "./MemoryStore.ts"
@@ -213,8 +213,6 @@ export interface Characteristics {
   readonly transactional: boolean
   /** Whether its assignments keep records aside (`Assignment.redelivery`). */
   readonly redelivery: boolean
-  /** How long messages are kept. */
-  readonly retention: Retention
   /** What it does not promise. */
   readonly gaps: ReadonlyArray<Gap>
   readonly assumptions: ReadonlyArray<Assumption>

@@ -11,6 +11,7 @@ import {
   Explain,
   Guarantee,
   Inbox,
+  MemoryStore,
   Outbox,
   Producer,
   Surety,
@@ -18,7 +19,7 @@ import {
   Transport
 } from "@surety/core"
 import { Context, Deferred, Effect, Layer, Schedule, Schema } from "effect"
-import { layerOver, Note, note, notes } from "./support.ts"
+import { layerNode, layerOver, Note, note, notes } from "./support.ts"
 
 /** The in-memory services, as if they were durable. */
 const durable = layerOver(({ characteristics }) => ({ characteristics: { ...characteristics, gaps: [] } }))
@@ -146,6 +147,43 @@ describe("the derived guarantee", () => {
       // One whose failure would change nothing is no assumption.
       const atMostOnce = topicOf(yield* Surety.explain(ignoring("at-most-once").pipe(Layer.provide(layer("read")))))
       assert.deepStrictEqual(atMostOnce.assumptions, [])
+    })
+  )
+
+  it.effect("assumes that nothing is published again after an inbox has forgotten it", () =>
+    Effect.gen(function* () {
+      const keeping = (retention: MemoryStore.Options["retention"]) =>
+        durable.pipe(Layer.provide(Layer.succeed(MemoryStore.CurrentOptions, { lease: "20 seconds", retention })))
+      const explained = (retention: MemoryStore.Options["retention"]) =>
+        Effect.map(Surety.explain(Layer.provide(ignoring("exactly-once"), keeping(retention))), topicOf)
+
+      const { derived, retention, transport, weakestLink } = yield* explained({ log: "1 day", inbox: "7 days" })
+      assert.deepStrictEqual(retention, { messages: { millis: 86_400_000 }, settledIds: { millis: 604_800_000 } })
+      assert.strictEqual(transport.lease, 20_000)
+      assert.strictEqual(derived, "exactly-once")
+      assert.deepStrictEqual(weakestLink, {
+        link: "Inbox.layerMemory",
+        allows: "repetition",
+        when: "unless the app publishes no message again once it is settled for 7d",
+        assumed: true,
+        raisedBy: "an inbox that remembers forever"
+      })
+      const forever = yield* explained({ log: "1 day" })
+      assert.deepStrictEqual(forever.retention, { messages: { millis: 86_400_000 }, settledIds: "forever" })
+      assert.isNull(forever.weakestLink)
+      // As when the app starts.
+      assert.instanceOf(yield* Effect.flip(explained({ inbox: "7 days" })), Guarantee.CompositionError)
+    })
+  )
+
+  it.effect("shows no retention that the transport does not declare", () =>
+    Effect.gen(function* () {
+      const layer = layerOver(() => ({ bounds: undefined }))
+      const { retention, transport } = topicOf(
+        yield* Surety.explain(ignoring("at-least-once").pipe(Layer.provide(layer)))
+      )
+      assert.deepStrictEqual(retention, { messages: null, settledIds: null })
+      assert.isNull(transport.lease)
     })
   )
 
@@ -350,6 +388,25 @@ describe("channels", () => {
       assert.deepStrictEqual(
         unmet.map(({ topic }) => topic),
         ["log"]
+      )
+    })
+  )
+
+  it.effect("of one store are told apart", () =>
+    Effect.gen(function* () {
+      const shared = layerNode({ alive: true })
+      const { topics } = yield* Surety.explain(
+        Layer.mergeAll(
+          reading().pipe(Layer.provide(shared)),
+          reading(Audit).pipe(Layer.provide(shared.pipe(Channel.on(Audit))))
+        ).pipe(Layer.provide(MemoryStore.layer))
+      )
+      assert.deepStrictEqual(
+        topics.map(({ channel, groups }) => [channel, groups.length]),
+        [
+          [null, 1],
+          ["Audit", 1]
+        ]
       )
     })
   )

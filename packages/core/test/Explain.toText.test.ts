@@ -39,8 +39,8 @@ const shown = `orders: at-most-once, below exactly-once as declared
                   times, 2m 7s in all, jittered), then dead letter
                 defects and timeouts: repeated after 100ms, 200ms, 400ms (3
                   times, 700ms in all, jittered), then dead letter
-                a process that ends: handled again; dead letter after more
-                  than 3 times
+                a process that ends: handled again once its lease of 15s is
+                  over; dead letter after more than 3 times
                 retries due later than 10s are stored and redelivered
                 a transport error that repeating cannot mend stops the group
                   in this process
@@ -121,6 +121,22 @@ describe("toText", () => {
   it("has a sentence for an app without topics", () => {
     assert.match(Explain.toText({ topics: [] }), /no topic/)
   })
+
+  it.effect("shows for how long things are kept, where that is declared", () =>
+    Effect.gen(function* () {
+      const [topic] = (yield* explained).topics
+      const shown = (retention: Explain.TopicExplanation["retention"]) =>
+        /^ {2}kept +(.*)$/m.exec(Explain.toText({ topics: [{ ...topic!, retention }] }))?.[1]
+      assert.strictEqual(
+        shown({ messages: { millis: 3_600_000 }, settledIds: "forever" }),
+        "messages for 1h, settled ids for ever"
+      )
+      assert.strictEqual(
+        shown({ messages: null, settledIds: null }),
+        "messages for a time that the transport does not declare"
+      )
+    })
+  )
 
   it.effect("shows of every schedule what is known", () =>
     Effect.gen(function* () {

@@ -88,7 +88,6 @@ const make = Effect.gen(function* () {
       crossProcess: true,
       transactional: true,
       redelivery: true,
-      retention: "forever",
       ...durability.ofCommits(db.sql),
       anomalies: [
         "a publishing transaction that stays open delays the readers of its topics",

@@ -10,9 +10,10 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Assumption, Flaw, Part } from "../../Description.ts"
+import type { Assumption, Flaw, Part, Retention } from "../../Description.ts"
 import type { Derived, Explanation, Group, Producer, TopicExplanation, Unmet, WeakestLink } from "../../Explain.ts"
 import * as Guarantee from "../../Guarantee.ts"
+import type { Inbox } from "../../Inbox.ts"
 import type * as Topic from "../../Topic.ts"
 import type { Characteristics } from "../../Transport.ts"
 import { rulesFor } from "../engine/failures.ts"
@@ -68,7 +69,7 @@ const explainTopic = Effect.fnUntraced(function* ({
   published,
   topic
 }: Subject): Effect.fn.Return<TopicExplanation> {
-  const { characteristics, maxRecordBytes } = delivery.transport
+  const { bounds, characteristics, maxRecordBytes } = delivery.transport
   const parts = partsOf(topic, delivery)
   // One that fails where its flaw is possible anyway changes nothing.
   const assumptions = assumptionsOf(parts).filter(({ otherwise }) => !allows(parts, otherwise))
@@ -87,12 +88,19 @@ const explainTopic = Effect.fnUntraced(function* ({
     promise: Guarantee.describe(delivery).promise,
     weakestLink: weakestOf(parts, assumptions, ["loss", "repetition"]),
     producer: yield* producerOf(topic, delivery, published),
-    transport: { name, durable, order, crossProcess, transactional, maxRecordBytes },
+    transport: {
+      name,
+      durable,
+      order,
+      crossProcess,
+      transactional,
+      lease: bounds === undefined ? null : limited(bounds.lease),
+      maxRecordBytes
+    },
     groups,
     retention: {
-      messages: characteristics.retention,
-      settledIds:
-        retention === undefined ? null : retention === "forever" ? retention : { millis: Duration.toMillis(retention) }
+      messages: bounds === undefined ? null : retained(bounds.retention),
+      settledIds: retention === undefined ? null : retained(retention)
     },
     parts,
     assumptions,
@@ -106,10 +114,30 @@ const partsOf = (topic: Topic.Any, delivery: Delivery): ReadonlyArray<Part> => {
   return [
     { layer, promise: `durable: ${durable}; order: ${order}`, gaps, assumptions, possible: anomalies },
     Guarantee.describe(delivery),
-    ...(delivery.unit === undefined ? [] : [delivery.unit.inbox.description, delivery.unit.outbox.description]),
+    ...(delivery.unit === undefined ? [] : [inboxOf(delivery.unit.inbox), delivery.unit.outbox.description]),
     ...declarationOf(topic, delivery)
   ]
 }
+
+/**
+ * What comes again by itself is within an inbox's retention, or the layers are
+ * refused; what the app publishes again need not be.
+ */
+const inboxOf = ({ description, retention }: Inbox["Service"]): Part =>
+  retention === "forever"
+    ? description
+    : {
+        ...description,
+        assumptions: [
+          ...description.assumptions,
+          {
+            holds: `the app publishes no message again once it is settled for ${Duration.format(retention)}`,
+            known: "not checked",
+            otherwise: "repetition",
+            raisedBy: "an inbox that remembers forever"
+          }
+        ]
+      }
 
 /** What the declaration leaves to those who publish, where copies of a message are told by its id. */
 const declarationOf = (topic: Topic.Any, delivery: Delivery): ReadonlyArray<Part> =>
@@ -192,6 +220,9 @@ const producerOf = Effect.fnUntraced(function* (
     retries: confirmation === undefined ? null : yield* schedules.describe(confirmation.retry)
   }
 })
+
+const retained = (retention: Duration.Duration | "forever"): Retention =>
+  retention === "forever" || !Duration.isFinite(retention) ? "forever" : { millis: Duration.toMillis(retention) }
 
 const limited = (duration: Duration.Duration): number | null => {
   const millis = Duration.toMillis(duration)

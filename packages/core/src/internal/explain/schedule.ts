@@ -51,8 +51,7 @@ const walk = <R>(schedule: AnySchedule<R>, input: unknown, start: number, random
         () => Effect.undefined
       )
       if (delay === undefined) return { delays, ended: true }
-      // To the microsecond: 0.8 * 50 + 1.2 * 50 is not always 100.
-      delays.push(Math.round(delay * 1000) / 1000)
+      delays.push(delay)
       now += delay
     }
     return { delays, ended: false }

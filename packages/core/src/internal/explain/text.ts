@@ -38,7 +38,12 @@ const wrap = (text: string, width: number): ReadonlyArray<string> => {
 const lasts = (millis: number | null): string =>
   millis === null ? "without limit" : Duration.format(Duration.millis(millis))
 
-const kept = (retention: Retention): string => (retention === "forever" ? "for ever" : `for ${lasts(retention.millis)}`)
+const kept = (retention: Retention | null): string =>
+  retention === null
+    ? "for a time that the transport does not declare"
+    : retention === "forever"
+      ? "for ever"
+      : `for ${lasts(retention.millis)}`
 
 const bytes = (count: number): string =>
   count % (1024 * 1024) === 0
@@ -68,7 +73,7 @@ const link = ({ allows, link, raisedBy, when }: WeakestLink): ReadonlyArray<stri
 
 const then = { "dead-letter": "dead letter", discard: "discarded as handled", stop: "the group stops" } as const
 
-const groupRows = (group: Group): ReadonlyArray<Row> => {
+const groupRows = (group: Group, lease: number | null): ReadonlyArray<Row> => {
   const { batch, concurrency, defects, failures, handlerTimeout, maxCrashes, possible, redeliverAfter, startFrom } =
     group
   const repeated = (retries: Group["defects"], end: string) =>
@@ -82,7 +87,9 @@ const groupRows = (group: Group): ReadonlyArray<Row> => {
       `defects and timeouts: ${repeated(defects, "dead letter")}`,
       ...(maxCrashes === null
         ? []
-        : [`a process that ends: handled again; dead letter after more than ${counted(maxCrashes, "time")}`]),
+        : [
+            `a process that ends: handled again${lease === null ? "" : ` once its lease of ${lasts(lease)} is over`}; dead letter after more than ${counted(maxCrashes, "time")}`
+          ]),
       ...(redeliverAfter === null
         ? []
         : [`retries due later than ${lasts(redeliverAfter)} are stored and redelivered`]),
@@ -110,7 +117,9 @@ const rows = (topic: TopicExplanation): ReadonlyArray<Row> => {
         ? "tried once"
         : `each try waits ${lasts(producer.ackTimeout)} for its acknowledgement; repeated ${retried(producer.retries)}`
     ],
-    ...(groups.length === 0 ? [["groups", "none in this app"] as const] : groups.flatMap(groupRows)),
+    ...(groups.length === 0
+      ? [["groups", "none in this app"] as const]
+      : groups.flatMap((group) => groupRows(group, transport.lease))),
     [
       "kept",
       `messages ${kept(retention.messages)}${retention.settledIds === null ? "" : `, settled ids ${kept(retention.settledIds)}`}`

@@ -254,7 +254,6 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       crossProcess: false,
       transactional: true,
       redelivery: true,
-      retention: retention.log === "forever" ? "forever" : { millis: retention.log },
       gaps: [
         {
           allows: "loss",
