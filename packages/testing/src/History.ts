@@ -18,7 +18,10 @@ import type { StartFrom } from "@surety/core/Transport"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as delivery from "./internal/history/delivery.ts"
+import * as dispositions from "./internal/history/dispositions.ts"
+import * as limits from "./internal/history/limits.ts"
 import * as order from "./internal/history/order.ts"
+import * as outgoing from "./internal/history/outgoing.ts"
 import * as render from "./internal/history/render.ts"
 import * as units from "./internal/history/units.ts"
 
@@ -47,7 +50,9 @@ export interface Run {
  *
  * **Details**
  *
- * - `Register`: a group exists on a topic. `batchSize` is 1 where each message is settled alone.
+ * - `Register`: a group exists on a topic. `batchSize` is 1 where each message is settled alone;
+ *   `prefetch` how many messages of a partition it may hold, where that is known.
+ * - `Join`, `Leave`: a consumer of a group begins on a node, and has ended in order.
  * - `Publish`: a publish ended: `ok` acknowledged, `fail` certainly not stored,
  *   `info` unknown. `call` is the `seq` at which it began, `index` the place in
  *   its batch. One that joined the transaction of a handler names its `run`.
@@ -55,7 +60,10 @@ export interface Run {
  * - `Apply`: a run wrote an effect, a step of its work, in its transaction.
  * - `Commit`: that effect was found in the store at the end, in the order of writing.
  * - `Settle`: a settlement was asked for, at `call`, and answered.
- * - `DeadLetter`, `Progress`: found in the store at the end.
+ * - `DeadLetter`, `Progress`: found in the store at the end; so is `Residue`, of rows or
+ *   entries that only what is unsettled may have.
+ * - `Redrive`: a dead letter is to be handed to its group again.
+ * - `Calm`: faults are over; what is to be done is done within so many milliseconds.
  * - `Crash`: the node ended, with all of its runs. `Disconnect`, `Reconnect`: it
  *   was cut off from the store, and went on not knowing.
  *
@@ -73,6 +81,13 @@ export type Fact =
       readonly guarantee: Guarantee.Name
       readonly from: StartFrom
       readonly batchSize: number
+      readonly prefetch?: number | undefined
+    }
+  | {
+      readonly _tag: "Join" | "Leave"
+      readonly node: string
+      readonly topic: string
+      readonly group: string
     }
   | {
       readonly _tag: "Publish"
@@ -110,6 +125,16 @@ export type Fact =
       readonly offset: number
       readonly attempts: number
       readonly content: string | undefined
+      /** The failure's cause, rendered. */
+      readonly cause?: string | undefined
+    }
+  | {
+      readonly _tag: "Redrive"
+      readonly topic: string
+      readonly group: string
+      readonly id: string
+      readonly partition: number
+      readonly offset: number
     }
   | {
       readonly _tag: "Progress"
@@ -118,6 +143,15 @@ export type Fact =
       readonly partition: number
       readonly settled: number
     }
+  | {
+      readonly _tag: "Residue"
+      readonly topic: string
+      readonly group: string
+      /** Such as attempts, redeliveries, members or leases. */
+      readonly what: string
+      readonly count: number
+    }
+  | { readonly _tag: "Calm"; readonly within: number }
   | { readonly _tag: "Crash"; readonly node: string }
   | { readonly _tag: "Disconnect"; readonly node: string }
   | { readonly _tag: "Reconnect"; readonly node: string }
@@ -277,6 +311,15 @@ export const concurrentDuplicates: (history: History) => ReadonlyArray<Violation
 export const atomicUnit: (history: History) => ReadonlyArray<Violation> = units.atomicUnit
 
 /**
+ * Invariant 8: what a committed run has published is there, once; what a run
+ * has published is not read before it has ended, nor if it did not commit.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const outboxComplete: (history: History) => ReadonlyArray<Violation> = outgoing.outboxComplete
+
+/**
  * Invariant 9: of the records that any group has read, a group that reads from
  * the earliest one has none missing before the last that it has read itself.
  *
@@ -313,12 +356,76 @@ export const orderWithinKey: (history: History) => ReadonlyArray<Violation> = or
 export const attempts: (history: History) => ReadonlyArray<Violation> = order.attempts
 
 /**
+ * Invariant 14: a dead letter has a cause, and as many attempts as were made;
+ * in a group that handles effectively once its message is dead or handled, and
+ * that once; what is redriven goes to the group that failed, its attempts
+ * counted anew.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const disposition: (history: History) => ReadonlyArray<Violation> = dispositions.dispositions
+
+/**
+ * Invariant 15: after a run of (topic, group, id) that committed no handler
+ * starts for a duplicate.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const deduplication: (history: History) => ReadonlyArray<Violation> = dispositions.deduplication
+
+/**
+ * Invariant 16: what was acknowledged somebody has read, whatever became of its
+ * publisher; what was refused nobody has.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const ackHonesty: (history: History) => ReadonlyArray<Violation> = outgoing.ackHonesty
+
+/**
  * Invariant 18: what was published, and only that, is what each run was given.
  *
  * @category invariants
  * @since 0.1.0
  */
 export const context: (history: History) => ReadonlyArray<Violation> = delivery.context
+
+/**
+ * Invariant 19: after faults have stopped, everything ends within the bound
+ * that was stated then.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const convergence: (history: History) => ReadonlyArray<Violation> = limits.convergence
+
+/**
+ * Invariant 20: a message that nothing of its key precedes is not overtaken by
+ * more messages of its partition than its group may hold.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const noStarvation: (history: History) => ReadonlyArray<Violation> = limits.noStarvation
+
+/**
+ * Invariant 21: a consumer that has stopped starts no handler, and leaves none
+ * running.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const drained: (history: History) => ReadonlyArray<Violation> = limits.drained
+
+/**
+ * Invariant 22: when everything is settled, nothing is kept of how it was done.
+ *
+ * @category invariants
+ * @since 0.1.0
+ */
+export const bounded: (history: History) => ReadonlyArray<Violation> = limits.bounded
 
 /**
  * All invariants.
@@ -334,11 +441,19 @@ export const invariants: ReadonlyArray<(history: History) => ReadonlyArray<Viola
   effectivelyOnce,
   concurrentDuplicates,
   atomicUnit,
+  outboxComplete,
   noSkippedRecord,
   fencing,
   orderWithinKey,
   attempts,
-  context
+  disposition,
+  deduplication,
+  ackHonesty,
+  context,
+  convergence,
+  noStarvation,
+  drained,
+  bounded
 ]
 
 /**

@@ -102,6 +102,27 @@ export interface Node {
 }
 
 /**
+ * How many rows, or entries, a group of a topic has in the store beside the log,
+ * the inbox and the dead letters.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Kept {
+  /** Counts of attempts. */
+  readonly attempts: number
+  /** Records that are kept aside. */
+  readonly redeliveries: number
+  /** Entries of the inbox that are open again, because of a redrive. */
+  readonly pending: number
+  readonly members: number
+  /** Partitions that a member holds a lease of. */
+  readonly leases: number
+  /** Records that are claimed and not settled. */
+  readonly claimed: number
+}
+
+/**
  * What the suite needs to know of a transport: a store, and how to put nodes on
  * it.
  *
@@ -122,6 +143,8 @@ export interface Backend<R = never> {
   readonly node: (name: string) => Effect.Effect<Node, unknown, R | Scope.Scope>
   /** All committed rows of a topic, in the order in which they were written. */
   readonly effects: (topic: string) => Effect.Effect<ReadonlyArray<Row>, unknown, R>
+  /** What is kept of a group. What needs to know is not asserted without it. */
+  readonly kept?: ((topic: string, group: string) => Effect.Effect<Kept, unknown, R>) | undefined
 }
 
 /**

@@ -77,3 +77,19 @@ export const isHandled = (run: RunFacts): boolean => run.end?.outcome === "ok" &
 /** Whether a publish came before another one for certain. */
 export const before = (a: EventOf<"Publish">, b: EventOf<"Publish">): boolean =>
   a.call === b.call ? a.index < b.index : a.seq < b.call
+
+interface InPlace {
+  readonly topic: string
+  readonly group: string
+  readonly partition: number
+  readonly offset: number
+}
+
+/** Where a group finds a record. */
+export const placeOf = ({ group, offset, partition, topic }: InPlace): string => keyed(topic, group, partition, offset)
+
+/** The places in the history at which a record was redriven. */
+export const redrivesOf = (history: History): ((of: InPlace) => ReadonlyArray<number>) => {
+  const redrives = groupBy(only(history, "Redrive"), placeOf)
+  return (of) => (redrives.get(placeOf(of)) ?? []).map(({ seq }) => seq)
+}

@@ -1,6 +1,6 @@
 /** Invariants of order and of attempts: 11 and 13. */
 import type { EventOf, History, Violation } from "../../History.ts"
-import { before, groupBy, keyed, only, quote, type RunFacts, runsOf, violation } from "./facts.ts"
+import { before, groupBy, keyed, only, placeOf, quote, type RunFacts, redrivesOf, runsOf, violation } from "./facts.ts"
 
 /** Pairs of messages of one key of which one was published first for certain. */
 const ordered = (history: History): ReadonlyMap<string, ReadonlyArray<EventOf<"Publish">>> => {
@@ -15,8 +15,15 @@ const ordered = (history: History): ReadonlyMap<string, ReadonlyArray<EventOf<"P
 
 export const orderWithinKey = (history: History): ReadonlyArray<Violation> => {
   const violated = violation(11, "order within a key")
-  const runs = groupBy(runsOf(history).values(), ({ start }) => keyed(start.topic, start.id))
-  const dead = new Set(only(history, "DeadLetter").map(({ group, id, topic }) => keyed(topic, group, id)))
+  const redrives = redrivesOf(history)
+  // A redriven message is exempt: later ones of its key have been handled.
+  const inOrder = Array.from(runsOf(history).values()).filter(({ start }) =>
+    redrives(start).every((seq) => seq > start.seq)
+  )
+  const runs = groupBy(inOrder, ({ start }) => keyed(start.topic, start.id))
+  const dead = new Set(
+    [...only(history, "DeadLetter"), ...only(history, "Redrive")].map(({ group, id, topic }) => keyed(topic, group, id))
+  )
   const violations: Array<Violation> = []
   const firstCommit = ({ committed }: RunFacts) => committed[0]?.seq ?? Infinity
 
@@ -69,8 +76,10 @@ export const attempts = (history: History): ReadonlyArray<Violation> => {
       .map(({ group, topic }) => keyed(topic, group))
   )
   const cuts = history.filter(({ _tag }) => _tag === "Crash" || _tag === "Disconnect")
+  const redrives = redrivesOf(history)
+  // Invariant 14: a redrive counts anew.
   const records = groupBy(runsOf(history).values(), ({ start }) =>
-    keyed(start.topic, start.group, start.partition, start.offset)
+    keyed(placeOf(start), redrives(start).filter((seq) => seq < start.seq).length)
   )
   return Array.from(records.values()).flatMap((runs) =>
     runs.flatMap((run, index) => {

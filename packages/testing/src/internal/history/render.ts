@@ -31,6 +31,15 @@ const line = (event: Event): string => {
       return `dead letter  ${at(event)} ${quote(event.id)} after ${event.attempts} attempts`
     case "Progress":
       return `progress     ${event.topic} [${event.group}] ${event.partition}: settled ${event.settled}`
+    case "Join":
+    case "Leave":
+      return `${event._tag.toLowerCase().padEnd(12)} ${event.topic} [${event.group}], on ${event.node}`
+    case "Redrive":
+      return `redrive      ${at(event)} ${quote(event.id)}`
+    case "Residue":
+      return `residue      ${event.topic} [${event.group}]: ${event.count} ${event.what}`
+    case "Calm":
+      return `calm         for ${event.within} ms`
     default:
       return `${event._tag.toLowerCase().padEnd(12)} ${event.node}`
   }

@@ -1,58 +1,30 @@
 /** What one test of the suite works with: nodes, topics, recorded consumers, and waiting. */
 import * as Backend from "@surety/core/Backend"
-import * as Consumer from "@surety/core/Consumer"
 import * as DeadLetters from "@surety/core/DeadLetters"
-import { contentTypeHeader, type Envelope, type Headers } from "@surety/core/Envelope"
 import type * as Guarantee from "@surety/core/Guarantee"
-import * as Inbox from "@surety/core/Inbox"
-import * as Producer from "@surety/core/Producer"
-import type { PublishError } from "@surety/core/PublishError"
 import * as Topic from "@surety/core/Topic"
-import type { Transaction } from "@surety/core/Transaction"
-import * as Transport from "@surety/core/Transport"
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as History from "../../History.ts"
 import type * as TransportTest from "../../TransportTest.ts"
-import {
-  type ConsumeOptions,
-  Failed,
-  Message,
-  messages,
-  NeverHappened,
-  type Running,
-  type TestNode,
-  type TestTopic,
-  uniqueName,
-  Violated
-} from "./model.ts"
-
-const contentOf = ({ body, id, key }: Message, headers: Headers): string =>
-  JSON.stringify([
-    id,
-    key,
-    body,
-    Object.entries(headers)
-      .filter(([name]) => name !== contentTypeHeader)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-  ])
-
-const decodeMessage = Schema.decodeUnknownOption(Schema.fromJsonString(Message))
+import { makeConsuming } from "./consuming.ts"
+import type { Group, Lab } from "./lab.ts"
+import { Message, messages, NeverHappened, type TestNode, type TestTopic, uniqueName, Violated } from "./model.ts"
+import { makeObserving } from "./observing.ts"
+import { makePublishing } from "./publishing.ts"
 
 export interface Harness extends Effect.Success<ReturnType<typeof make>> {}
 
 export const make = Effect.fnUntraced(function* <R>(
   backend: TransportTest.Backend<R>,
   /** Ends the test as a skipped one. */
-  skip: (reason: string) => never
+  skip: (reason: string) => never,
+  /** How often a condition is looked at before it is given up, in real time every 20 milliseconds. */
+  attempts = backend.time === "virtual" ? 20_000 : 1_500
 ) {
   const services = yield* Effect.context<R>()
   const scope = yield* Effect.scope
@@ -60,10 +32,8 @@ export const make = Effect.fnUntraced(function* <R>(
   const nodes: Array<TestNode> = []
   const scopes = new Map<TestNode, Scope.Scope>()
   const applies = new Map<TestNode, TransportTest.Node["apply"]>()
-  const groups = new Map<string, { readonly topic: TestTopic; readonly group: string }>()
-  let runs = 0
+  const groups = new Map<string, Group>()
 
-  const attempts = backend.time === "virtual" ? 20_000 : 1_500
   /** Lets a little time pass; under a virtual clock after everything that needs none. */
   const tick = backend.time === "virtual" ? TestClock.adjust("50 millis") : Effect.void
   const polling = backend.time === "virtual" ? Schedule.forever : Schedule.spaced("20 millis")
@@ -149,7 +119,7 @@ export const make = Effect.fnUntraced(function* <R>(
       }).pipe(Effect.uninterruptible),
       stop: Effect.suspend(() => {
         node.state = "stopped"
-        return close(own, name)
+        return Effect.andThen(close(own, name), left(node))
       }),
       run: (effect) => Effect.provideContext(effect, built.services),
       keep: (effect) => Scope.provide(Effect.provideContext(effect, built.services), own)
@@ -177,173 +147,24 @@ export const make = Effect.fnUntraced(function* <R>(
       partitions: options?.partitions ?? 4
     })
 
-  const recordPublish = (
-    node: TestNode,
-    to: TestTopic,
-    sent: ReadonlyArray<Message>,
-    options: { readonly call: number; readonly run?: number; readonly headers?: Headers },
-    outcome: "ok" | "fail" | "info"
-  ) =>
-    Effect.forEach(
-      sent,
-      (each, index) =>
-        record(node, {
-          _tag: "Publish",
-          outcome,
-          node: node.name,
-          topic: to.name,
-          id: each.id,
-          key: each.key ?? undefined,
-          call: options.call,
-          index,
-          run: options.run,
-          content: contentOf(each, options.headers ?? {})
-        }),
-      { discard: true }
-    )
-
-  const outcomeOf = (exit: Exit.Exit<unknown, PublishError>): "ok" | "fail" | "info" => {
-    if (Exit.isSuccess(exit)) return "ok"
-    const error = Cause.findErrorOption(exit.cause)
-    return error._tag === "Some" && error.value.reason._tag !== "MaybeSent" ? "fail" : "info"
+  const lab: Lab = {
+    history,
+    record,
+    groups,
+    apply: (node) => applies.get(node)!,
+    scopeOf: (node) => scopes.get(node)!,
+    close
   }
-
-  /** Publishes together, and records how it ended. */
-  const publish = (
-    node: TestNode,
-    to: TestTopic,
-    sent: ReadonlyArray<Message>,
-    headers?: Headers
-  ): Effect.Effect<ReadonlyArray<Producer.Receipt>, PublishError> =>
-    Effect.suspend(() => {
-      const call = history.next
-      return node
-        .run(Producer.publishAll(to, sent, headers === undefined ? {} : { headers }))
-        .pipe(
-          Effect.onExit((exit) =>
-            recordPublish(node, to, sent, { call, ...(headers === undefined ? {} : { headers }) }, outcomeOf(exit))
-          )
-        )
-    })
-
-  /**
-   * Publishes in a transaction of the store, which `body` keeps open; what is
-   * recorded is how the transaction ended.
-   */
-  const publishIn = <A, E>(node: TestNode, to: TestTopic, sent: ReadonlyArray<Message>, body: Effect.Effect<A, E>) =>
-    Effect.gen(function* () {
-      const transport = yield* Transport.Transport
-      const inbox = yield* Inbox.Inbox
-      const declaration = { name: uniqueName("scratch"), partitions: 1 }
-      const subscription = yield* transport.subscribe({ topic: declaration, group: "scratch", startFrom: "earliest" })
-      const { epoch, partition } = yield* subscription.next
-      const call = history.next
-      return yield* inbox
-        .transaction(
-          { topic: declaration.name, group: "scratch", partition, epoch },
-          Effect.andThen(Producer.publishAll(to, sent), body)
-        )
-        .pipe(Effect.onExit((exit) => recordPublish(node, to, sent, { call }, Exit.isSuccess(exit) ? "ok" : "fail")))
-    }).pipe(Effect.scoped, node.run)
-
-  const runOf = (node: TestNode, envelope: Envelope<Message>): History.Run => ({
-    run: ++runs,
-    node: node.name,
-    topic: envelope.topic,
-    group: envelope.group,
-    id: envelope.id,
-    key: envelope.key,
-    partition: envelope.partition,
-    offset: envelope.offset,
-    attempt: envelope.attempt,
-    epoch: envelope.epoch
-  })
-
-  const handlerOf =
-    (node: TestNode, on: TestTopic, options: ConsumeOptions) => (payload: Message, envelope: Envelope<Message>) =>
-      Effect.gen(function* () {
-        // A process that has ended does nothing more.
-        if (node.state === "crashed") return yield* Effect.never
-        const run = runOf(node, envelope)
-        const emit: Running["emit"] = (to, sent) =>
-          Effect.suspend(() => {
-            const call = history.next
-            return node.run(Producer.publish(to, sent)).pipe(
-              Effect.tap(({ state }) =>
-                recordPublish(node, to, [sent], state === "joined" ? { call, run: run.run } : { call }, "ok")
-              ),
-              Effect.mapError((error) => new Failed({ detail: error.message })),
-              Effect.asVoid
-            )
-          })
-        const apply = (step: number) =>
-          on.guarantee === "exactly-once"
-            ? Effect.andThen(
-                applies.get(node)!({ topic: run.topic, group: run.group, id: run.id, run: run.run, step }),
-                record(node, { _tag: "Apply", run: run.run, step })
-              )
-            : Effect.void
-        yield* record(node, { ...run, _tag: "Start", content: contentOf(payload, envelope.headers) })
-        yield* apply(1).pipe(
-          Effect.andThen(options.handle?.({ ...run, message: payload, envelope, on: node, emit }) ?? Effect.void),
-          Effect.andThen(apply(2)),
-          Effect.onExit((exit) => {
-            const outcome = Exit.isSuccess(exit)
-              ? "ok"
-              : Cause.hasInterruptsOnly(exit.cause) && options.interruptFails !== true
-                ? "interrupt"
-                : "fail"
-            return record(node, { ...run, _tag: "End", outcome })
-          })
-        )
-      }) as Effect.Effect<void, Failed, Transaction>
-
-  /** Runs a consumer on a node until it is stopped, or its node ends. */
-  const consume = Effect.fnUntraced(function* (node: TestNode, from: TestTopic, options: ConsumeOptions = {}) {
-    const { group = "group", handle: _, rules, interruptFails: __, ...settings } = options
-    const declared = Consumer.make(from, {
-      batchSize: 16,
-      drainTimeout: "100 millis",
-      ...settings,
-      group,
-      handler: handlerOf(node, from, options)
-    })
-    const consumer = Consumer.orDeadLetter(rules === undefined ? declared : rules(declared))
-    // It ends with its node, and before the node's services do.
-    const own = yield* Scope.fork(scopes.get(node)!)
-    yield* Effect.orDie(node.run(Layer.buildWithScope(Consumer.layer(consumer), own)))
-    const name = JSON.stringify([from.name, group])
-    if (!groups.has(name)) {
-      groups.set(name, { topic: from, group })
-      yield* history.record({
-        _tag: "Register",
-        topic: from.name,
-        group,
-        guarantee: from.guarantee,
-        from: settings.startFrom ?? "earliest",
-        batchSize: from.guarantee === "exactly-once" ? (settings.batchSize ?? 16) : 1
-      })
-    }
-    return { stop: close(own, `consumer ${group} of ${node.name}`) }
-  })
+  const { publish, publishIn, publishLater } = makePublishing(lab, skip)
+  const { consume, left } = makeConsuming(lab)
 
   /** A node through which the store can be read. */
   const reader = Effect.suspend(() => {
     const up = nodes.find(({ state }) => state === "up")
     return up === undefined ? start : Effect.succeed(up)
   })
-
-  const progress = (of: TestTopic, group = "group") =>
-    Effect.flatMap(reader, (node) =>
-      node.run(Effect.flatMap(Transport.Transport, (transport) => transport.progress(of.name, group)))
-    )
-
-  const deadLetters = (of: TestTopic, group = "group") =>
-    Effect.flatMap(reader, (node) =>
-      node.run(
-        Effect.flatMap(DeadLetters.DeadLetters, ({ list }) => Stream.runCollect(list({ topic: of.name, group })))
-      )
-    )
+  const observing = makeObserving(lab, backend, services, Effect.provideService(reader, Scope.Scope, scope))
+  const { deadLetters, observe, progress } = observing
 
   /** Waits until a group has settled everything that can be read. */
   const settled = (of: TestTopic, group = "group") =>
@@ -395,31 +216,28 @@ export const make = Effect.fnUntraced(function* <R>(
     return history.events
   })
 
-  /** Adds to the history what the store holds. */
-  const observe = Effect.gen(function* () {
-    for (const { group, topic } of groups.values()) {
-      for (const letter of yield* deadLetters(topic, group)) {
-        const decoded = decodeMessage(new TextDecoder().decode(letter.record.payload))
-        yield* history.record({
-          _tag: "DeadLetter",
-          topic: letter.topic,
-          group: letter.group,
-          id: letter.record.id,
-          partition: letter.record.partition,
-          offset: letter.record.offset,
-          attempts: letter.attempts,
-          content: decoded._tag === "Some" ? contentOf(decoded.value, letter.record.headers) : undefined
-        })
-      }
-      for (const { partition, settled } of yield* progress(topic, group)) {
-        yield* history.record({ _tag: "Progress", topic: topic.name, group, partition, settled })
-      }
+  /** Hands dead letters to their group again. */
+  const redrive = Effect.fnUntraced(function* (
+    node: TestNode,
+    of: TestTopic,
+    filter?: { readonly id?: string },
+    group = "group"
+  ) {
+    for (const { record } of yield* deadLetters(of, group)) {
+      if (filter?.id !== undefined && filter.id !== record.id) continue
+      const { id, offset, partition } = record
+      yield* history.record({ _tag: "Redrive", topic: of.name, group, id, partition, offset })
     }
-    for (const name of new Set(Array.from(groups.values(), ({ topic }) => topic.name))) {
-      for (const { run, step } of yield* Effect.provideContext(backend.effects(name), services)) {
-        yield* history.record({ _tag: "Commit", run, step })
-      }
-    }
+    return yield* node.run(
+      Effect.flatMap(DeadLetters.DeadLetters, (service) => service.redrive({ ...filter, topic: of.name, group }))
+    )
+  })
+
+  /** Checks that nobody is a member of a group any more, and that no partition is held. */
+  const vacated = Effect.fnUntraced(function* (of: TestTopic, group = "group") {
+    yield* observing.residue(of, group, ["members", "leases"])
+    const violations = History.check(history.events)
+    if (violations.length > 0) return yield* Effect.die(new Violated(violations, history.events))
   })
 
   return {
@@ -430,6 +248,8 @@ export const make = Effect.fnUntraced(function* <R>(
     topic,
     publish,
     publishIn,
+    publishLater,
+    redrive,
     consume,
     until,
     seen,
@@ -439,6 +259,10 @@ export const make = Effect.fnUntraced(function* <R>(
     quiesce,
     progress,
     deadLetters,
+    kept: observing.kept,
+    vacated,
+    /** From now on there are no faults: everything is to end within this time. */
+    calm: (within: number) => history.record({ _tag: "Calm", within }),
     verify,
     close,
     record,

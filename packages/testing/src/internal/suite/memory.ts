@@ -15,15 +15,19 @@ import type * as TransportTest from "../../TransportTest.ts"
 /** One store, shared by all nodes through its memo map, and the rows of their handlers. */
 export class MemoryArea extends Context.Service<
   MemoryArea,
-  { readonly memoMap: Layer.MemoMap; readonly rows: Array<TransportTest.Row> }
+  {
+    readonly memoMap: Layer.MemoMap
+    readonly store: MemoryStore.MemoryStore["Service"]
+    readonly rows: Array<TransportTest.Row>
+  }
 >()("@surety/testing/TransportTest/MemoryArea") {}
 
 const store = Layer.effect(
   MemoryArea,
   Effect.gen(function* () {
     const memoMap = yield* Layer.makeMemoMap
-    yield* Layer.buildWithMemoMap(MemoryStore.layer, memoMap, yield* Effect.scope)
-    return { memoMap, rows: [] }
+    const built = yield* Layer.buildWithMemoMap(MemoryStore.layer, memoMap, yield* Effect.scope)
+    return { memoMap, store: Context.get(built, MemoryStore.MemoryStore), rows: [] }
   })
 )
 
@@ -65,6 +69,20 @@ export const memory = (options?: {
         })
       }
     }),
-    effects: (topic) => Effect.map(MemoryArea, ({ rows }) => rows.filter((row) => row.topic === topic))
+    effects: (topic) => Effect.map(MemoryArea, ({ rows }) => rows.filter((row) => row.topic === topic)),
+    kept: (topic, group) =>
+      Effect.map(MemoryArea, ({ store }) => {
+        const { cursors, inbox, members } = store.groups.get(JSON.stringify([topic, group]))!
+        const sum = (of: (cursor: (typeof cursors)[number]) => number) =>
+          cursors.reduce((total, cursor) => total + of(cursor), 0)
+        return {
+          attempts: sum(({ attempts }) => attempts.size),
+          redeliveries: sum(({ parked }) => parked.size),
+          pending: Array.from(inbox.values()).filter((entry) => entry === "pending").length,
+          members: members.size,
+          leases: sum(({ holder }) => (holder === undefined ? 0 : 1)),
+          claimed: sum(({ claimed, settled }) => Math.max(0, claimed - settled))
+        }
+      })
   }
 }

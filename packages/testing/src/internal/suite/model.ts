@@ -1,10 +1,11 @@
 /** What the tests of the suite are made of: messages, nodes, runs, and how they fail. */
 import type * as Consumer from "@surety/core/Consumer"
-import type { Envelope } from "@surety/core/Envelope"
+import { contentTypeHeader, type Envelope, type Headers } from "@surety/core/Envelope"
 import type * as Guarantee from "@surety/core/Guarantee"
 import type * as Topic from "@surety/core/Topic"
 import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -20,6 +21,19 @@ export const message = (id: string, key: string | null = null, body = ""): Messa
 /** Messages `prefix-1` to `prefix-count`, over as many keys. */
 export const messages = (count: number, keys: number, prefix = "m"): ReadonlyArray<Message> =>
   Array.from({ length: count }, (_, index) => message(`${prefix}-${index + 1}`, `key-${index % keys}`, `body ${index}`))
+
+/** What must be the same at every hop. */
+export const contentOf = ({ body, id, key }: Message, headers: Headers): string =>
+  JSON.stringify([
+    id,
+    key,
+    body,
+    Object.entries(headers)
+      .filter(([name]) => name !== contentTypeHeader)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+  ])
+
+export const decodeMessage = Schema.decodeUnknownOption(Schema.fromJsonString(Message))
 
 /** How the handlers of the tests fail. */
 export class Failed extends Data.TaggedError("Failed")<{ readonly detail: string }> {}
@@ -72,6 +86,14 @@ export interface ConsumeOptions
       | "redeliverAfter"
     >
   > {
+  /** The handler takes batches, and handles their messages one after the other; `taken` is told of each batch. */
+  readonly batch?:
+    | {
+        readonly maxSize: number
+        readonly maxWait?: Duration.Input | undefined
+        readonly taken?: ((ids: ReadonlyArray<string>) => void) | undefined
+      }
+    | undefined
   /** The test's own part of the handler: between two effects, where the topic is exactly-once. */
   readonly handle?: ((run: Running) => Effect.Effect<unknown, Failed>) | undefined
   /** What becomes of failures; the dead letters where nothing is said. */
@@ -101,11 +123,11 @@ export interface TestNode {
   ) => Effect.Effect<A, E, Exclude<Exclude<R, TransportTest.Services>, Scope.Scope>>
 }
 
-const suiteId = globalThis.crypto.randomUUID().slice(0, 8)
-let names = 0
+/** From where names are counted: a test that wants the same ones again sets it. */
+export const naming = { suite: globalThis.crypto.randomUUID().slice(0, 8), last: 0 }
 
 /** A name that no other test, and no other run of the suite, uses. */
-export const uniqueName = (kind: string): string => `${kind}-${suiteId}-${++names}`
+export const uniqueName = (kind: string): string => `${kind}-${naming.suite}-${++naming.last}`
 
 /** The events of one kind, of one topic where it is given. */
 export const eventsOf = <Tag extends History.Event["_tag"]>(

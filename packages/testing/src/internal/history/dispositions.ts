@@ -1,0 +1,113 @@
+/** Invariants of how a message ends: 14 and 15. */
+import type { Event, History, Violation } from "../../History.ts"
+import { groupBy, keyed, only, placeOf, quote, redrivesOf, runsOf, violation } from "./facts.ts"
+
+const messageOf = ({ group, id, topic }: { readonly topic: string; readonly group: string; readonly id: string }) =>
+  keyed(topic, group, id)
+
+/** Groups in which an id ends once. */
+const onceOnly = (history: History): ReadonlySet<string> =>
+  new Set(
+    only(history, "Register")
+      .filter(({ guarantee }) => guarantee === "exactly-once")
+      .map(({ group, topic }) => keyed(topic, group))
+  )
+
+const committedRuns = (history: History) =>
+  groupBy(
+    Array.from(runsOf(history).values()).filter(({ committed }) => committed.length > 0),
+    ({ start }) => messageOf(start)
+  )
+
+export const dispositions = (history: History): ReadonlyArray<Violation> => {
+  const violated = violation(14, "disposition")
+  const once = onceOnly(history)
+  const committed = committedRuns(history)
+  const letters = only(history, "DeadLetter")
+  const lettersOf = groupBy(letters, messageOf)
+  const redrives = redrivesOf(history)
+  // What a node that was cut off has claimed is an attempt that nobody saw begin.
+  const cut = history.some(({ _tag }) => _tag === "Crash" || _tag === "Disconnect")
+  const runs = groupBy(runsOf(history).values(), ({ start }) => placeOf(start))
+
+  const ofLetters = letters.flatMap((letter) => {
+    const name = quote(letter.id)
+    const since = Math.max(-1, ...redrives(letter))
+    const all = runs.get(placeOf(letter)) ?? []
+    const again = all.filter(({ start }) => start.seq > since)
+    // A redrive that was interrupted has not reached it.
+    const made = again.length > 0 ? again : all
+    const most = Math.max(0, ...made.map(({ start }) => start.attempt))
+    const found: Array<Violation> = []
+    if (letter.cause === "") found.push(violated(`the dead letter ${name} has no cause`, [letter]))
+    if (cut ? letter.attempts < most : letter.attempts !== most) {
+      found.push(
+        violated(`the dead letter ${name} counts ${letter.attempts} attempts, of ${most}`, [
+          ...made.map(({ start }) => start),
+          letter
+        ])
+      )
+    }
+    if (!once.has(keyed(letter.topic, letter.group))) return found
+    const handled = committed.get(messageOf(letter))
+    if (handled !== undefined) {
+      found.push(violated(`${name} is handled, and dead`, [...handled.map(({ start }) => start), letter]))
+    }
+    const [first, ...more] = lettersOf.get(messageOf(letter))!
+    if (first === letter && more.length > 0) found.push(violated(`${name} is dead more than once`, [first, ...more]))
+    return found
+  })
+
+  const ofRedrives = only(history, "Redrive").flatMap((redrive) => {
+    const found: Array<Violation> = []
+    const next = (runs.get(placeOf(redrive)) ?? []).find(({ start }) => start.seq > redrive.seq)
+    if (next !== undefined && next.start.attempt !== 1) {
+      found.push(
+        violated(`the first attempt of ${quote(redrive.id)} after its redrive is called ${next.start.attempt}`, [
+          redrive,
+          next.start
+        ])
+      )
+    }
+    // Another group that was done with it, and has no other reason to begin again.
+    const disturbed = (from: number) =>
+      history.some(({ _tag, seq }) => seq > from && (_tag === "Crash" || _tag === "Disconnect" || _tag === "Leave"))
+    for (const of of runs.values()) {
+      const { group, offset, partition, topic } = of[0]!.start
+      if (topic !== redrive.topic || group === redrive.group) continue
+      if (partition !== redrive.partition || offset !== redrive.offset) continue
+      const done = of.find(({ end, over }) => end?.outcome === "ok" && over < redrive.seq)
+      const again = of.find(({ start }) => start.seq > redrive.seq)
+      if (done !== undefined && again !== undefined && !disturbed(done.over)) {
+        const events: ReadonlyArray<Event | undefined> = [done.end, redrive, again.start]
+        found.push(violated(`the redrive of ${quote(redrive.id)} reached group ${quote(group)} as well`, events))
+      }
+    }
+    return found
+  })
+  return [...ofLetters, ...ofRedrives]
+}
+
+export const deduplication = (history: History): ReadonlyArray<Violation> => {
+  const violated = violation(15, "deduplication")
+  const once = onceOnly(history)
+  const committed = committedRuns(history)
+  /** The latest epoch seen so far: what a stale holder goes on with, in a transaction that aborts, is invariant 10's. */
+  const epochs = new Map<string, number>()
+  return only(history, "Start").flatMap((start) => {
+    const partition = keyed(start.topic, start.group, start.partition)
+    const epoch = Math.max(start.epoch, epochs.get(partition) ?? 0)
+    epochs.set(partition, epoch)
+    if (start.epoch < epoch || !once.has(keyed(start.topic, start.group))) return []
+    const earlier = (committed.get(messageOf(start)) ?? []).find(({ over }) => over < start.seq)
+    return earlier === undefined
+      ? []
+      : [
+          violated(`${quote(start.id)} was handled again after it had been handled`, [
+            earlier.start,
+            earlier.end,
+            start
+          ])
+        ]
+  })
+}
