@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, References } from "effect"
 import { TestClock } from "effect/testing"
@@ -37,6 +37,35 @@ describe("npm run example", () => {
       const { code, stderr, stdout } = yield* example("exactly-once-payments")
       assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: [] })
       assert.match(stdout.join("\n"), /'all together' │ 0 /)
+    })
+  )
+
+  it.live("explain, without a database", () =>
+    Effect.gen(function* () {
+      const env = { DATABASE_URL: "postgres://nobody@127.0.0.1:1/nothing" }
+      const { code, stderr, stdout } = yield* run(["scripts/example.ts", "explain"], env)
+      assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: [] })
+      assert.deepStrictEqual(
+        stdout.filter((line) => /^\S/.test(line)),
+        [
+          "logins@Audit: best-effort, below the declared at-least-once",
+          "payments: exactly-once, as declared",
+          "receipts: exactly-once, as declared",
+          'check: "logins@Audit" is to be at-least-once, but is best-effort: Transport.layerMemory: loss when the process' +
+            " ends, and everything in its memory with it; raised by PgTransport.layer of @surety/pg"
+        ]
+      )
+      assert.notInclude(stdout.join(""), "\x1b")
+
+      // The README shows parts of it.
+      const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8")
+      const [, shown] = /^```text\n(payments: .*?)\n```$/ms.exec(readme)!
+      let next = stdout.indexOf("payments: exactly-once, as declared")
+      for (const line of shown!.split("\n").filter((line) => line !== "  ...")) {
+        const found = stdout.indexOf(line, next)
+        assert.notStrictEqual(found, -1, line)
+        next = found + 1
+      }
     })
   )
 

@@ -22,7 +22,7 @@ const app = Consumer.make(Orders, { group: "shop", concurrency: 4, handler }).pi
 )
 const explained = Surety.explain(app, { publishes: [Views] })
 
-const shown = `orders: at-most-once, below exactly-once as declared
+const shown = `orders: at-most-once, below the declared exactly-once
   made of       Transport.layerMemory, ExactlyOnce.layer, Inbox.layerMemory,
                   Outbox.layerMemory
   transport     memory, 1 partition, records of up to 1 MiB
@@ -101,7 +101,7 @@ describe("toText", () => {
       const plain = Explain.toText(explanation)
       const colored = Explain.toText(explanation, { colors: true })
       assert.notInclude(plain, "\x1b")
-      assert.include(colored, "\x1b[1morders\x1b[22m: \x1b[31mat-most-once, below exactly-once as declared\x1b[39m")
+      assert.include(colored, "\x1b[1morders\x1b[22m: \x1b[31mat-most-once, below the declared exactly-once\x1b[39m")
       assert.include(colored, "\x1b[1mviews\x1b[22m: \x1b[32mat-most-once, as declared\x1b[39m")
       assert.strictEqual(stripVTControlCharacters(colored), plain)
     })

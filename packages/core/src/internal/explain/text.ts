@@ -139,7 +139,7 @@ export const render = ({ topics }: Explanation, { colors, width }: Options): str
   return topics
     .map((topic) => {
       const met = topic.derived === topic.declared
-      const verdict = met ? `${topic.derived}, as declared` : `${topic.derived}, below ${topic.declared} as declared`
+      const verdict = met ? `${topic.derived}, as declared` : `${topic.derived}, below the declared ${topic.declared}`
       const found = rows(topic)
       const indent = Math.max(...found.map(([label]) => Math.min(label.length, 20))) + 4
       const beside = (row: Row) =>
