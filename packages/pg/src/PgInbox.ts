@@ -7,9 +7,11 @@
  * successor: taking over its partition ends its session first, and its COMMIT
  * fails.
  *
- * Known limits: settled ids are kept for ever, until retention is added; a
- * handler that leaves its transaction idle for an hour loses it, unless the
- * server's `idle_in_transaction_session_timeout` says otherwise.
+ * It remembers what was settled for as long as the schema's `retention.inbox`
+ * says, for ever by default.
+ *
+ * Known limits: a handler that leaves its transaction idle for an hour loses it,
+ * unless the server's `idle_in_transaction_session_timeout` says otherwise.
  *
  * @since 0.1.0
  */
@@ -21,6 +23,7 @@ import { type Holder, Inbox } from "@surety/core/Inbox"
 import { Transaction } from "@surety/core/Transaction"
 import { Fenced, TransportError } from "@surety/core/TransportError"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -98,7 +101,7 @@ const make = Effect.gen(function* () {
       assumptions: [durability.synchronousCommit(explaining ? "checked at start" : "read")],
       possible: []
     },
-    retention: "forever",
+    retention: db.settings.retention.inbox === "forever" ? "forever" : Duration.millis(db.settings.retention.inbox),
     transaction: transaction as Inbox["Service"]["transaction"],
     admit: (holder, entries) =>
       Effect.suspend(() => {

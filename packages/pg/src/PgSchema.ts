@@ -23,6 +23,7 @@ import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as database from "./internal/database.ts"
 import * as migrator from "./internal/migrator.ts"
+import * as retention from "./internal/retention.ts"
 import type { PgSchemaError } from "./PgSchemaError.ts"
 
 /**
@@ -32,6 +33,31 @@ import type { PgSchemaError } from "./PgSchemaError.ts"
  * @since 0.1.0
  */
 export class PgSchema extends Context.Service<PgSchema, database.Database>()("@surety/pg/PgSchema") {}
+
+/**
+ * For how long what is over is kept.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Retention {
+  /**
+   * Messages stay in the log for at least so long after they were stored, and
+   * until every group of their topic has settled them: a group that nobody
+   * serves any more holds its topic's log back until it is dropped with
+   * `PgTransport.dropGroup`. A group that is new, and starts at `earliest`, finds
+   * what is left. Messages that wait for a retry, and dead letters, are kept
+   * apart and are not touched. Default `forever`.
+   */
+  readonly log?: Duration.Input | "forever" | undefined
+  /**
+   * A copy of a message that is stored within so long after the first one was
+   * settled has no second effect, however long the copy then waits for its group
+   * or for a retry. Default `forever`. Anything shorter is refused when
+   * `ExactlyOnce.layer` is built unless it covers the retention of the log.
+   */
+  readonly inbox?: Duration.Input | "forever" | undefined
+}
 
 /**
  * Options of a schema.
@@ -51,9 +77,20 @@ export interface Options {
   readonly pollInterval?: Duration.Input | undefined
   /** The largest record, in bytes of id, key, headers and payload together. Default 1 MiB, at most 64 MiB. */
   readonly maxRecordBytes?: number | undefined
+  /**
+   * For how long what is over is kept, by the database's clock. It is deleted in
+   * the background, in small batches, within about a tenth of the retention.
+   *
+   * Give it alike to all processes of a schema: each goes by its own, so that
+   * the shortest one counts.
+   */
+  readonly retention?: Retention | undefined
   /** Whether building the layer runs the migrations, or only checks that they were run. Default `run`. */
   readonly migrations?: "run" | "verify" | undefined
 }
+
+const toRetention = (input: Duration.Input | "forever" = "forever"): number | "forever" =>
+  input === "forever" ? input : Duration.toMillis(Duration.fromInputUnsafe(input))
 
 /**
  * A schema with options.
@@ -75,10 +112,12 @@ export const layerWith = (options: Options): Layer.Layer<PgSchema, PgSchemaError
         schema: options.schema ?? "surety",
         leaseMillis: Duration.toMillis(Duration.fromInputUnsafe(options.lease ?? "15 seconds")),
         pollMillis: Duration.toMillis(Duration.fromInputUnsafe(options.pollInterval ?? "1 second")),
-        maxRecordBytes: options.maxRecordBytes ?? 1024 * 1024
+        maxRecordBytes: options.maxRecordBytes ?? 1024 * 1024,
+        retention: { log: toRetention(options.retention?.log), inbox: toRetention(options.retention?.inbox) }
       })
       if (yield* Backend.explaining) return made
       yield* options.migrations === "verify" ? migrator.verify(made) : migrator.run(made)
+      yield* retention.sweep(made)
       return made
     })
   ).pipe(Layer.provide(Reactivity.layer))

@@ -17,8 +17,7 @@
  *
  * Known limits: a publishing transaction that is left open holds back the
  * readers of its topics; order is the order in which offsets were drawn, which
- * for overlapping transactions need not be the order of their commits; the log
- * is not trimmed yet.
+ * for overlapping transactions need not be the order of their commits.
  *
  * @since 0.1.0
  */
@@ -29,6 +28,7 @@ import type { EncodedRecord } from "@surety/core/Envelope"
 import { type Progress, type TopicDeclaration, Transport } from "@surety/core/Transport"
 import { InvalidState, RecordTooLarge, TransportError } from "@surety/core/TransportError"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { inTransaction, rows } from "./internal/database.ts"
@@ -43,7 +43,10 @@ import { PgSchema } from "./PgSchema.ts"
 
 const make = Effect.gen(function* () {
   const db = yield* PgSchema
-  const { maxRecordBytes } = db.settings
+  const {
+    maxRecordBytes,
+    retention: { log: logRetention }
+  } = db.settings
   const signal = yield* signals.make(db)
   const declare = topics.make(db)
   const publish = yield* publisher.make(db, signal)
@@ -95,6 +98,10 @@ const make = Effect.gen(function* () {
       ]
     },
     maxRecordBytes,
+    bounds: {
+      retention: logRetention === "forever" ? "forever" : Duration.millis(logRetention),
+      lease: Duration.millis(db.settings.leaseMillis)
+    },
     store: db,
     declare: (topic) => Effect.asVoid(declare(topic)),
     publish: (declaration, records) =>
@@ -181,6 +188,32 @@ export const repair = (topic: string): Effect.Effect<void, TransportError, PgSch
   Effect.flatMap(PgSchema, (db) =>
     rows(db.control, `SELECT ${db.schema}.repair_topic($1)`, [topic]).pipe(
       Effect.mapError(toTransportError("repair", topic)),
+      Effect.asVoid
+    )
+  )
+
+/**
+ * Forgets a group for good: how far it has come, its inbox, what it keeps for
+ * redelivery, and its dead letters, in one transaction.
+ *
+ * **When to use**
+ *
+ * When nobody serves the group any more. Until then it holds back the retention
+ * of its topic's log.
+ *
+ * **Gotchas**
+ *
+ * Refused with `InvalidState` while a member is alive, and for a group that is
+ * not registered. A consumer that registers the group again begins anew, with
+ * what the log still holds, and with no memory of what was handled.
+ *
+ * @category maintenance
+ * @since 0.1.0
+ */
+export const dropGroup = (topic: string, group: string): Effect.Effect<void, TransportError, PgSchema> =>
+  Effect.flatMap(PgSchema, (db) =>
+    rows(db.control, `SELECT ${db.schema}.drop_group($1, $2)`, [topic, group]).pipe(
+      Effect.mapError(toTransportError("drop", topic)),
       Effect.asVoid
     )
   )

@@ -241,6 +241,36 @@ describe("the processes that move it", () => {
     )
   )
 
+  it.live("move it in batches of bounded size, one message at the least", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const node = yield* start()
+        const sql = yield* SqlClient.SqlClient
+        const body = "x".repeat(1000)
+        yield* node.run(
+          Producer.publishAll(
+            Work,
+            ["a", "b", "c", "d"].map((id) => note(id, { body })),
+            { delay: "1 hour" }
+          )
+        )
+        const move = (limit: number, bytes: number) =>
+          value<ReadonlyArray<number>>("SELECT surety.deliver_due(id, $1, $2) AS value FROM surety.topic", limit, bytes)
+        // In one transaction, which alone knows that they are due.
+        yield* sql.withTransaction(
+          Effect.gen(function* () {
+            yield* fallDue
+            assert.lengthOf(yield* move(1, 2500), 1)
+            assert.lengthOf(yield* move(10, 500), 1)
+            assert.lengthOf(yield* move(10, 2500), 2)
+            assert.lengthOf(yield* move(10, 2500), 0)
+          })
+        )
+        assert.deepStrictEqual(yield* published("work"), ["a", "b", "c", "d"])
+      })
+    )
+  )
+
   it.live("may end before the time comes: another one finds it", () =>
     inDatabase(
       Effect.gen(function* () {

@@ -15,6 +15,8 @@ export interface Settings {
   readonly leaseMillis: number
   readonly pollMillis: number
   readonly maxRecordBytes: number
+  /** In milliseconds. */
+  readonly retention: { readonly log: number | "forever"; readonly inbox: number | "forever" }
 }
 
 export interface Database {
@@ -48,8 +50,11 @@ export const make = Effect.fnUntraced(function* (
   for (const [name, value] of Object.entries({
     lease: settings.leaseMillis,
     pollInterval: settings.pollMillis,
-    maxRecordBytes: settings.maxRecordBytes
+    maxRecordBytes: settings.maxRecordBytes,
+    "retention.log": settings.retention.log,
+    "retention.inbox": settings.retention.inbox
   })) {
+    if (value === "forever") continue
     if (!Number.isFinite(value) || value < 1) {
       return yield* new PgSchemaError({
         reason: "InvalidOptions",

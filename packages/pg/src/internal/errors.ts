@@ -10,7 +10,7 @@ import {
 } from "@surety/core/TransportError"
 import * as Predicate from "effect/Predicate"
 import { SqlError } from "effect/sql/SqlError"
-import { fencedCode, invalidStateCode } from "./sql/common.ts"
+import { fencedCode, invalidStateCode, refusedCode } from "./sql/common.ts"
 
 /** The SQLSTATE, where the server gave one. */
 export const codeOf = ({ reason }: SqlError): string | undefined =>
@@ -53,6 +53,8 @@ const reasonOf = (error: SqlError): TransportErrorReason => {
         detail: `${detail}; if the log itself is right, run PgTransport.repair(topic)`,
         cause: error
       })
+    case refusedCode:
+      return new InvalidState(fields)
     case "42P01":
     case "42883":
     case "3F000":

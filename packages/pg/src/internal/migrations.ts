@@ -6,6 +6,7 @@ import type { Names } from "./sql/common.ts"
 import { delayedFunctions } from "./sql/delayed.ts"
 import { groupFunctions } from "./sql/groups.ts"
 import { logFunctions } from "./sql/log.ts"
+import { retentionFunctions } from "./sql/retention.ts"
 import { tables } from "./sql/tables.ts"
 
 export interface Migration {
@@ -22,7 +23,8 @@ export const migrations: ReadonlyArray<Migration> = [
       ...tables(names),
       ...logFunctions(names),
       ...groupFunctions(names),
-      ...delayedFunctions(names)
+      ...delayedFunctions(names),
+      ...retentionFunctions(names)
     ]
   }
 ]

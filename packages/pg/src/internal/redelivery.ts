@@ -72,9 +72,9 @@ export const make = (
           ),
           parked AS (
             INSERT INTO ${db.schema}.redelivery (
-              consumer_group, partition, log_offset, id, key, headers, published_at, payload, due_at
+              consumer_group, partition, log_offset, id, key, headers, published_at, payload, due_at, stored_at
             )
-            SELECT held.consumer_group, held.partition, l.log_offset, l.id, l.key, l.headers, l.published_at, l.payload, due.due_at
+            SELECT held.consumer_group, held.partition, l.log_offset, l.id, l.key, l.headers, l.published_at, l.payload, due.due_at, l.stored_at
             FROM held, due JOIN ${db.schema}.log l
               ON l.topic = $6 AND l.partition = $2 AND l.log_offset = due.log_offset
             ON CONFLICT DO NOTHING

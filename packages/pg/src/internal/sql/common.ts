@@ -15,6 +15,13 @@ export const bodyQuote = (schema: string): string => {
   return `$${tag}$`
 }
 
+/**
+ * For functions whose plans a session keeps: made while a table is empty, they
+ * would go on scanning it from end to end once it has grown.
+ */
+export const byIndex = "SET enable_seqscan = off SET enable_bitmapscan = off"
+
 /** Error codes that our functions raise. */
 export const fencedCode = "SU001"
 export const invalidStateCode = "SU002"
+export const refusedCode = "SU003"

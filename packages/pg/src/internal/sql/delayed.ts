@@ -1,6 +1,6 @@
 /** Delayed delivery: what is stored now, and becomes part of the log at its time. */
 import { nullText } from "../text.ts"
-import { bodyQuote, literal, type Names } from "./common.ts"
+import { bodyQuote, byIndex, literal, type Names } from "./common.ts"
 
 export const delayedFunctions = ({ schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
   // Due so many milliseconds from now, or at so many since the epoch; one time for all, so that they keep their order.
@@ -20,7 +20,7 @@ BEGIN
   ) AS r;
 END ${body}`,
   // In how many milliseconds the next one of each topic is due.
-  `CREATE FUNCTION ${s}.next_due() RETURNS TABLE (topic integer, wait double precision) LANGUAGE sql VOLATILE AS ${body}
+  `CREATE FUNCTION ${s}.next_due() RETURNS TABLE (topic integer, wait double precision) LANGUAGE sql VOLATILE ${byIndex} AS ${body}
   SELECT t.id, extract(epoch FROM n.due_at - clock_timestamp())::double precision * 1000
   FROM ${s}.topic t, LATERAL (
     SELECT d.due_at FROM ${s}.delayed d WHERE d.topic = t.id ORDER BY d.due_at, d.seq LIMIT 1
@@ -29,7 +29,7 @@ ${body}`,
   // Moves a batch of what is due into the log, and returns the partitions of each. Through publish, since readers must not
   // skip these rows either. One at a time for a topic: of two that pick one after the other, the second may draw its
   // offsets first. Null while another one is at it.
-  `CREATE FUNCTION ${s}.deliver_due(p_topic integer, p_limit integer, p_bytes bigint) RETURNS integer[] LANGUAGE plpgsql VOLATILE AS ${body}
+  `CREATE FUNCTION ${s}.deliver_due(p_topic integer, p_limit integer, p_bytes bigint) RETURNS integer[] LANGUAGE plpgsql VOLATILE ${byIndex} AS ${body}
 DECLARE
   v_now timestamptz;
   v_due record;
@@ -39,16 +39,15 @@ BEGIN
   END IF;
   v_now := clock_timestamp();
   WITH picked AS (
-    SELECT d.due_at, d.seq, octet_length(d.payload) AS bytes FROM ${s}.delayed d
+    SELECT d.ctid AS place, d.due_at, d.seq, octet_length(d.payload) AS bytes FROM ${s}.delayed d
     WHERE d.topic = p_topic AND d.due_at <= v_now
     ORDER BY d.due_at, d.seq LIMIT p_limit FOR UPDATE SKIP LOCKED
   ),
   fitting AS (
-    SELECT p.due_at, p.seq, row_number() OVER w AS n, sum(p.bytes) OVER w AS bytes FROM picked p WINDOW w AS (ORDER BY p.due_at, p.seq)
+    SELECT p.place, row_number() OVER w AS n, sum(p.bytes) OVER w AS bytes FROM picked p WINDOW w AS (ORDER BY p.due_at, p.seq)
   ),
   moved AS (
-    DELETE FROM ${s}.delayed d USING fitting f
-    WHERE d.topic = p_topic AND d.due_at = f.due_at AND d.seq = f.seq AND (f.n = 1 OR f.bytes <= p_bytes)
+    DELETE FROM ${s}.delayed d WHERE d.ctid = ANY (ARRAY(SELECT f.place FROM fitting f WHERE f.n = 1 OR f.bytes <= p_bytes))
     RETURNING d.*
   )
   SELECT coalesce(array_agg(m.partition ORDER BY m.due_at, m.seq), '{}') AS partitions, array_agg(m.id ORDER BY m.due_at, m.seq) AS ids,

@@ -1,5 +1,5 @@
 /** Groups, leases and claims (POSTGRES.md, sections A and B). */
-import { bodyQuote, fencedCode, invalidStateCode, literal, type Names } from "./common.ts"
+import { bodyQuote, fencedCode, invalidStateCode, literal, type Names, refusedCode } from "./common.ts"
 
 export const groupFunctions = ({ channel, schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
   // Rule 7: "latest" is the horizon, not the end of the sequence.
@@ -38,6 +38,9 @@ DECLARE
   v_joined boolean;
 BEGIN
   PERFORM ${s}.lock_group(p_group);
+  IF NOT EXISTS (SELECT FROM ${s}.consumer_group g WHERE g.id = p_group) THEN
+    RAISE EXCEPTION 'the group was dropped while this member was silent' USING ERRCODE = '${refusedCode}';
+  END IF;
   v_now := clock_timestamp();
   DELETE FROM ${s}.member m WHERE m.consumer_group = p_group AND m.alive_until <= v_now AND m.id <> p_member;
   v_changed := FOUND;

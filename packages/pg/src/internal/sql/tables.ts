@@ -17,6 +17,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   headers text NOT NULL,
   published_at timestamptz NOT NULL,
   payload bytea NOT NULL,
+  stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (topic, partition, log_offset)
 )`,
   // What becomes readable later, by due time, then in publish order.
@@ -84,6 +85,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   payload bytea NOT NULL,
   ordered boolean NOT NULL DEFAULT true,
   due_at timestamptz,
+  stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (consumer_group, partition, log_offset)
 )`,
   `CREATE TABLE ${s}.dead_letter (
@@ -101,5 +103,12 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   attempts integer NOT NULL,
   dead_at timestamptz NOT NULL,
   PRIMARY KEY (consumer_group, partition, log_offset)
-)`
+)`,
+  // How far the background work has come: the row is its lock, its pace and its place.
+  `CREATE TABLE ${s}.sweep (
+  task text PRIMARY KEY,
+  position bigint NOT NULL DEFAULT 0,
+  done_at timestamptz NOT NULL DEFAULT to_timestamp(0)
+) WITH (fillfactor = 50)`,
+  `INSERT INTO ${s}.sweep (task) VALUES ('log'), ('inbox')`
 ]

@@ -1,0 +1,44 @@
+/** Forgets what is older than its retention, in the background: a batch at a time, by one process at a time. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { background, type Database, rows } from "./database.ts"
+
+const hour = 3_600_000
+
+/** What one transaction looks at, in rows of the log or in blocks of the inbox, and the longest rest. */
+const tasks = {
+  log: { batch: 1000, maxRest: hour },
+  inbox: { batch: 128, maxRest: 24 * hour }
+} as const
+
+/** Between batches, for others to get in; and before looking again where another process is at it, or the database is away. */
+const pauseMillis = 10
+const absentMillis = 10_000
+
+/** What is over is gone within about a tenth of its retention, and not looked for more often than the log is polled. */
+const restOf = (keep: number, pollMillis: number, maxRest: number): number =>
+  Math.min(Math.max(keep / 10, pollMillis), maxRest)
+
+export const sweep = (db: Database): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.forEach(
+    ["log", "inbox"] as const,
+    (task) => {
+      const keep = db.settings.retention[task]
+      if (keep === "forever") return Effect.void
+      const { batch, maxRest } = tasks[task]
+      const rest = restOf(keep, db.settings.pollMillis, maxRest)
+      const round = rows<{ wait: number | null }>(
+        db.control,
+        `SELECT ${db.schema}.trim_${task}($1::double precision * interval '1 millisecond', $2::double precision * interval '1 millisecond', $3) AS wait`,
+        [keep, rest, batch]
+      ).pipe(
+        Effect.map(([row]) => row!.wait ?? Math.min(rest, absentMillis)),
+        Effect.catch((error) =>
+          Effect.as(Effect.logDebug(`retention of the ${task} has to wait`, error), Math.min(rest, absentMillis))
+        ),
+        Effect.flatMap((wait) => Effect.sleep(Math.max(wait, pauseMillis)))
+      )
+      return background(Effect.forever(round))
+    },
+    { discard: true }
+  )
