@@ -15,7 +15,7 @@ const fragile = (guarantee: Guarantee.Name, handled: Queue.Queue<string>, broken
 
 const service = DeadLetters.DeadLetters
 
-for (const guarantee of ["at-least-once", "exactly-once"] as const) {
+for (const guarantee of ["at-most-once", "at-least-once", "exactly-once"] as const) {
   const Notes = notes(guarantee)
 
   describe(`redrive, ${guarantee}`, () => {

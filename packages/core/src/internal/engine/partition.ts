@@ -26,9 +26,7 @@ export const servePartition = (
   const queue = new KeyedQueue(lifecycle.gate)
   const atMostOnce = topic.guarantee === "at-most-once"
   const redeliver =
-    assignment.redelivery === undefined || atMostOnce
-      ? undefined
-      : new Redeliver(assignment.redelivery, queue, progress)
+    assignment.redelivery === undefined ? undefined : new Redeliver(assignment.redelivery, queue, progress, atMostOnce)
   const served: Served = { context, assignment, progress, redeliver }
   const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
 

@@ -1,4 +1,7 @@
-/** Durable redelivery: what becomes of a message whose retry is due later than a lease should wait (rule 19). */
+/**
+ * Durable redelivery: what becomes of a message whose retry is due later than a lease should wait (rule 19), and of one
+ * that was redriven.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ClaimedRecord, ParkedRecord, Redelivery } from "../../Transport.ts"
@@ -19,12 +22,15 @@ export class Redeliver {
   readonly #redelivery: Redelivery
   readonly #queue: KeyedQueue
   readonly #progress: Progress
+  /** At-most-once: only what was redriven is kept aside. */
+  readonly #once: boolean
   readonly parking: Parking
 
-  constructor(redelivery: Redelivery, queue: KeyedQueue, progress: Progress) {
+  constructor(redelivery: Redelivery, queue: KeyedQueue, progress: Progress, once: boolean) {
     this.#redelivery = redelivery
     this.#queue = queue
     this.#progress = progress
+    this.#once = once
     this.parking = new Parking(progress.stored)
   }
 
@@ -55,7 +61,15 @@ export class Redeliver {
         const found = new Set(records.map(({ offset }) => offset))
         for (const offset of offsets) if (!found.has(offset)) parking.settle(offset)
         // One of its key may have failed again meanwhile: then its turn is over.
-        this.#queue.offer(records.filter(({ offset }) => parking.confirm(offset)).map(makeParkedItem))
+        const confirmed = records.filter(({ offset }) => parking.confirm(offset))
+        if (this.#once) {
+          // Invariant 3: settled before any of the handlers starts.
+          yield* persist(this.#redelivery.settle(confirmed.map(({ offset }) => offset)))
+          for (const { offset } of confirmed) parking.settle(offset)
+        }
+        this.#queue.offer(
+          confirmed.map(this.#once ? (record) => ({ ...makeItem(record), parked: true }) : makeParkedItem)
+        )
         continue
       }
       const changed = parking.signal.changed(seen)

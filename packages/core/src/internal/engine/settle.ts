@@ -105,7 +105,7 @@ export const failed = Effect.fnUntraced(function* (
     }
     case "Stop":
       // Invariant 13: the next consumer goes on counting. At-most-once the message is settled, and does not come again.
-      if (item.parked || item.record.offset > progress.stored)
+      if (consumer.topic.guarantee !== "at-most-once" && (item.parked || item.record.offset > progress.stored))
         yield* persist(assignment.endAttempt(item.record.offset, "failed"))
       context.observer.tell({ _tag: "Stopped", failure: failureOf(cause).tag, ...message })
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
