@@ -491,6 +491,18 @@ describe("check", () => {
     })
   )
 
+  it.effect("looks at every declaration of a name", () =>
+    Effect.gen(function* () {
+      const twice = Layer.mergeAll(ignoring("exactly-once"), ignoring("at-least-once")).pipe(Layer.provide(durable))
+      yield* Surety.check(twice, { notes: "at-least-once" })
+      const { unmet } = yield* unmetOf(Surety.check(twice, { notes: "exactly-once" }))
+      assert.deepStrictEqual(
+        unmet.map(({ derived }) => derived),
+        ["at-least-once"]
+      )
+    })
+  )
+
   it.effect("fails for a topic that the app does not have", () =>
     Effect.gen(function* () {
       const error = yield* unmetOf(Surety.check(over(durable), { paymnets: "at-most-once" }))
