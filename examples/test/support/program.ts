@@ -28,7 +28,8 @@ export const start = (args: ReadonlyArray<string>, env: Readonly<Record<string, 
       const child = spawn(process.execPath, args, {
         cwd: root,
         env: { ...process.env, ...env },
-        stdio: ["ignore", "pipe", "pipe"]
+        // Some end once their standard input does: with us, however we end.
+        stdio: ["pipe", "pipe", "pipe"]
       })
       const written = { stdout: [] as string[], stderr: [] as string[] }
       const waiting = new Map<RegExp, Deferred.Deferred<string>>()
