@@ -51,9 +51,10 @@ export interface Retention {
    */
   readonly log?: Duration.Input | "forever" | undefined
   /**
-   * A copy of a message that is stored within so long after the first one was
-   * settled has no second effect, however long the copy then waits for its group
-   * or for a retry. Default `forever`. Anything shorter is refused when
+   * A copy of a message that is stored within so long after the transaction began
+   * that settled the first one has no second effect, however long the copy then
+   * waits for its group or for a retry; a delayed one is stored when it becomes
+   * readable. Default `forever`. Anything shorter is refused when
    * `ExactlyOnce.layer` is built unless it covers the retention of the log.
    */
   readonly inbox?: Duration.Input | "forever" | undefined
