@@ -266,7 +266,7 @@ export const noAbortedRead: (history: History) => ReadonlyArray<Violation> = del
 
 /**
  * Invariant 3: in groups of at-most-once topics a handler starts at most once
- * per record.
+ * per record, and once more for each redrive of it.
  *
  * @category invariants
  * @since 0.1.0

@@ -1,6 +1,6 @@
 /** Invariants of delivery: 1, 2, 3, 4, 9 and 18. */
 import type { EventOf, History, Violation } from "../../History.ts"
-import { groupBy, isCommitted, isHandled, keyed, only, quote, runsOf, violation } from "./facts.ts"
+import { groupBy, isCommitted, isHandled, keyed, only, quote, redrivesOf, runsOf, violation } from "./facts.ts"
 
 const message = ({ id, topic }: { readonly topic: string; readonly id: string }) => keyed(topic, id)
 const groupOf = ({ group, topic }: { readonly topic: string; readonly group: string }) => keyed(topic, group)
@@ -51,8 +51,9 @@ export const atMostOnce = (history: History): ReadonlyArray<Violation> => {
     only(history, "Start").filter((start) => bound.has(groupOf(start))),
     ({ group, offset, partition, topic }) => keyed(topic, group, partition, offset)
   )
+  const redrives = redrivesOf(history)
   return Array.from(starts.values())
-    .filter((runs) => runs.length > 1)
+    .filter((runs) => runs.length > 1 + redrives(runs[0]!).length)
     .map((runs) => violated(`the handler of ${quote(runs[0]!.id)} started ${runs.length} times`, runs))
 }
 

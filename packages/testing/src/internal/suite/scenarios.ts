@@ -1,9 +1,15 @@
 /** All tests of the suite, by what they are about. */
 import { atMostOnce } from "./atMostOnce.ts"
+import { batches } from "./batches.ts"
+import { deadLetters } from "./deadLetters.ts"
 import { delivery } from "./delivery.ts"
 import { failures } from "./failures.ts"
+import { fairness } from "./fairness.ts"
 import { fencing } from "./fencing.ts"
+import { later } from "./later.ts"
+import { lifecycle } from "./lifecycle.ts"
 import { nodes } from "./nodes.ts"
+import { outgoing } from "./outgoing.ts"
 import { records } from "./records.ts"
 import { redelivery } from "./redelivery.ts"
 import type { Scenario } from "./scenario.ts"
@@ -17,5 +23,11 @@ export const scenarios = {
   failures,
   redelivery,
   nodes,
-  fencing
+  fencing,
+  "dead letters": deadLetters,
+  outgoing,
+  fairness,
+  batches,
+  lifecycle,
+  later
 } satisfies Record<string, ReadonlyArray<Scenario>>
