@@ -29,12 +29,15 @@ import type * as Inbox from "@surety/core/Inbox"
 import type * as Outbox from "@surety/core/Outbox"
 import type { Transaction } from "@surety/core/Transaction"
 import * as Transport from "@surety/core/Transport"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Harness from "./internal/suite/harness.ts"
+import { NeverHappened, Violated } from "./internal/suite/model.ts"
 import { scenarios } from "./internal/suite/scenarios.ts"
 
 export {
@@ -194,3 +197,42 @@ export const suite = <R>(
     }
   })
 }
+
+/**
+ * Runs one test of the suite, and returns the invariants that it finds violated:
+ * none where it passes.
+ *
+ * **When to use**
+ *
+ * To show that the suite would notice: with a backend that lacks a protection.
+ *
+ * **Details**
+ *
+ * `tries` is how often a condition that is waited for is looked at; in real time
+ * every 20 milliseconds. A test that fails otherwise than by an invariant fails.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
+export const violated = <R>(
+  backend: Backend<R>,
+  name: string,
+  options?: { readonly tries?: number | undefined }
+): Effect.Effect<ReadonlySet<number>, unknown, R> =>
+  Effect.gen(function* () {
+    const scenario = Object.values(scenarios)
+      .flat()
+      .find((scenario) => scenario.name === name)
+    if (scenario === undefined) return yield* Effect.die(new Error(`the suite has no test "${name}"`))
+    const skip = (reason: string): never => {
+      throw new Error(`skipped: ${reason}`)
+    }
+    const harness = yield* Harness.make(backend, skip, options?.tries)
+    const exit = yield* Effect.exit(scenario.run(harness))
+    if (Exit.isSuccess(exit)) return new Set<number>()
+    const error = Cause.squash(exit.cause)
+    if (error instanceof Violated || error instanceof NeverHappened) {
+      return new Set(error.violations.map(({ invariant }) => invariant))
+    }
+    return yield* Effect.failCause(exit.cause)
+  }).pipe(Effect.scoped)

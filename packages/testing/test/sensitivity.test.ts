@@ -3,97 +3,19 @@
  * (invariant 24): the scenario named finds the violation named.
  */
 import { assert, describe, it } from "@effect/vitest"
-import * as Acks from "@surety/core/Acks"
-import * as DeadLetters from "@surety/core/DeadLetters"
-import * as Inbox from "@surety/core/Inbox"
-import * as Outbox from "@surety/core/Outbox"
 import { Transaction } from "@surety/core/Transaction"
-import * as Transport from "@surety/core/Transport"
 import * as TransportTest from "@surety/testing/TransportTest"
-import { Cause, Effect, Exit, Layer } from "effect"
-import * as Harness from "../src/internal/suite/harness.ts"
-import { NeverHappened, Violated } from "../src/internal/suite/model.ts"
-import { scenarios } from "../src/internal/suite/scenarios.ts"
-
-interface Without {
-  readonly transport?: (real: Transport.Transport["Service"]) => Partial<Transport.Transport["Service"]>
-  readonly assignment?: (
-    real: Transport.Assignment,
-    options: Transport.SubscribeOptions
-  ) => Partial<Transport.Assignment>
-  readonly inbox?: (real: Inbox.Inbox["Service"]) => Partial<Inbox.Inbox["Service"]>
-  readonly outbox?: (real: Outbox.Outbox["Service"]) => Partial<Outbox.Outbox["Service"]>
-}
-
-/** The in-memory backend, with some operations of its services replaced. */
-const without = ({ assignment, inbox, outbox, transport }: Without) =>
-  TransportTest.memory({
-    parts: Layer.mergeAll(
-      Layer.effect(
-        Transport.Transport,
-        Effect.map(Transport.Transport, (real) => ({
-          ...real,
-          subscribe: (options) =>
-            Effect.map(real.subscribe(options), ({ next }) => ({
-              next: Effect.map(next, (held) => ({ ...held, ...assignment?.(held, options) }))
-            })),
-          ...transport?.(real)
-        }))
-      ).pipe(Layer.provide(Transport.layerMemory)),
-      Layer.effect(
-        Inbox.Inbox,
-        Effect.map(Inbox.Inbox, (real) => ({ ...real, ...inbox?.(real) }))
-      ).pipe(Layer.provide(Inbox.layerMemory)),
-      Layer.effect(
-        Outbox.Outbox,
-        Effect.map(Outbox.Outbox, (real) => ({ ...real, ...outbox?.(real) }))
-      ).pipe(Layer.provide(Outbox.layerMemory)),
-      DeadLetters.layerMemory,
-      Acks.layer({ level: "all" })
-    )
-  })
-
-const scenarioOf = (name: string) => {
-  const found = Object.values(scenarios)
-    .flat()
-    .find((scenario) => scenario.name === name)
-  if (found === undefined) throw new Error(`the suite has no scenario "${name}"`)
-  return found
-}
-
-/** The invariants that a scenario finds violated. */
-const violatedBy = (scenario: string, backend: ReturnType<typeof without>) =>
-  Effect.gen(function* () {
-    const exit = yield* Effect.exit(
-      Effect.scoped(Effect.flatMap(Harness.make(backend, assert.fail), (harness) => scenarioOf(scenario).run(harness)))
-    )
-    assert.isTrue(Exit.isFailure(exit), "the scenario passed")
-    const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-    assert.isTrue(error instanceof Violated || error instanceof NeverHappened, String(error))
-    return new Set((error as Violated | NeverHappened).violations.map(({ invariant }) => invariant))
-  }).pipe(Effect.provide(backend.store))
-
-/** Without this protection, the scenario finds these invariants violated. */
-const finds = (title: string, invariants: ReadonlyArray<number>, scenario: string, missing: Without) =>
-  it.effect(`${title}: invariant ${invariants.join(" and ")}`, () =>
-    Effect.gen(function* () {
-      const found = yield* violatedBy(scenario, without(missing))
-      for (const invariant of invariants) {
-        assert.isTrue(
-          found.has(invariant),
-          `${invariant} is not among the violated ones: ${Array.from(found).join(", ")}`
-        )
-      }
-    })
-  )
+import { Effect } from "effect"
+import { finds, without } from "./support/without.ts"
 
 const sound = without({})
 
 describe("the suite is sensitive to", () => {
   it.layer(sound.store)("nothing, where nothing is missing", (it) => {
     it.effect("the wrapped backend passes", () =>
-      Effect.flatMap(Harness.make(sound, assert.fail), (harness) =>
-        scenarioOf("effects and messages of each handler commit once, whatever failed before").run(harness)
+      Effect.map(
+        TransportTest.violated(sound, "effects and messages of each handler commit once, whatever failed before"),
+        (found) => assert.deepStrictEqual(found, new Set())
       )
     )
   })

@@ -29,6 +29,8 @@ export const dispositions = (history: History): ReadonlyArray<Violation> => {
   // What a node that was cut off has claimed is an attempt that nobody saw begin.
   const cut = history.some(({ _tag }) => _tag === "Crash" || _tag === "Disconnect")
   const runs = groupBy(runsOf(history).values(), ({ start }) => placeOf(start))
+  const byId = groupBy(runsOf(history).values(), ({ start }) => keyed(start.topic, start.id))
+  const published = groupBy(only(history, "Publish"), ({ id, topic }) => keyed(topic, id))
 
   const ofLetters = letters.flatMap((letter) => {
     const name = quote(letter.id)
@@ -72,16 +74,19 @@ export const dispositions = (history: History): ReadonlyArray<Violation> => {
     // Another group that was done with it, and has no other reason to begin again.
     const disturbed = (from: number) =>
       history.some(({ _tag, seq }) => seq > from && (_tag === "Crash" || _tag === "Disconnect" || _tag === "Leave"))
-    for (const of of runs.values()) {
-      const { group, offset, partition, topic } = of[0]!.start
-      if (topic !== redrive.topic || group === redrive.group) continue
-      if (partition !== redrive.partition || offset !== redrive.offset) continue
-      const done = of.find(({ end, over }) => end?.outcome === "ok" && over < redrive.seq)
-      const again = of.find(({ start }) => start.seq > redrive.seq)
-      if (done !== undefined && again !== undefined && !disturbed(done.over)) {
-        const events: ReadonlyArray<Event | undefined> = [done.end, redrive, again.start]
-        found.push(violated(`the redrive of ${quote(redrive.id)} reached group ${quote(group)} as well`, events))
-      }
+    for (const [group, all] of groupBy(byId.get(keyed(redrive.topic, redrive.id)) ?? [], ({ start }) => start.group)) {
+      if (group === redrive.group) continue
+      const done = all.find(({ end, over }) => end?.outcome === "ok" && over < redrive.seq)
+      const again = all.find(({ start }) => start.seq > redrive.seq)
+      if (done === undefined || again === undefined || disturbed(done.over)) continue
+      // Another record of that id: one that somebody has published, perhaps.
+      if (
+        placeOf(done.start) !== placeOf(again.start) &&
+        (published.get(keyed(redrive.topic, redrive.id)) ?? []).length > 1
+      )
+        continue
+      const events: ReadonlyArray<Event | undefined> = [done.end, redrive, again.start]
+      found.push(violated(`the redrive of ${quote(redrive.id)} reached group ${quote(group)} as well`, events))
     }
     return found
   })

@@ -51,11 +51,21 @@ export const noStarvation = (history: History): ReadonlyArray<Violation> => {
   })
 }
 
+/** What is left behind by who left, and not by what was settled. */
+const ofMembers = new Set(["members", "leases"])
+
 export const drained = (history: History): ReadonlyArray<Violation> => {
   const violated = violation(21, "drain")
   const consumers = new Map<string, number>()
   const running = new Map<number, EventOf<"Start">>()
-  const violations: Array<Violation> = []
+  const violations: Array<Violation> = only(history, "Residue")
+    .filter(({ count, what }) => ofMembers.has(what) && count !== 0)
+    .map((residue) =>
+      violated(
+        `everybody has stopped, and ${residue.count} ${residue.what} of group ${quote(residue.group)} are left`,
+        [residue]
+      )
+    )
   const of = ({ group, node, topic }: { readonly node: string; readonly topic: string; readonly group: string }) =>
     keyed(node, topic, group)
   for (const event of history) {
@@ -81,7 +91,7 @@ export const drained = (history: History): ReadonlyArray<Violation> => {
 export const bounded = (history: History): ReadonlyArray<Violation> => {
   const violated = violation(22, "bounded tables")
   return only(history, "Residue")
-    .filter(({ count }) => count !== 0)
+    .filter(({ count, what }) => !ofMembers.has(what) && count !== 0)
     .map((residue) =>
       violated(
         `everything is settled, and ${residue.count} ${residue.what} of group ${quote(residue.group)} are left`,

@@ -236,7 +236,7 @@ export const make = Effect.fnUntraced(function* <R>(
   /** Checks that nobody is a member of a group any more, and that no partition is held. */
   const vacated = Effect.fnUntraced(function* (of: TestTopic, group = "group") {
     yield* observing.residue(of, group, ["members", "leases"])
-    const violations = History.bounded(history.events)
+    const violations = History.drained(history.events)
     if (violations.length > 0) return yield* Effect.die(new Violated(violations, history.events))
   })
 
