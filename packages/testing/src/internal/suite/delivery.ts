@@ -179,6 +179,9 @@ export const delivery: ReadonlyArray<Scenario> = [
           )
           yield* harness.publish(node, topic, messages(1, 1, `${round}-last`))
         }
+        // One that reads when all have committed knows what there is to read (invariant 9).
+        yield* harness.consume(node, topic, { group: "late" })
+        yield* harness.handled(39, topic, "late")
         yield* harness.handled(39, topic)
         const history = yield* harness.verify
         assert.strictEqual(eventsOf(history, "Publish", topic).filter(({ outcome }) => outcome === "fail").length, 9)
