@@ -4,10 +4,11 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Consumer, type Envelope, Guarantee, Inbox, Producer } from "@surety/core"
-import { Data, Deferred, Effect, Exit, Layer } from "effect"
+import { Data, Deferred, Effect, Exit, Fiber, Layer } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import {
   type ClientOptions,
+  changeFunction,
   cutOffMembers,
   deadLetters,
   effect,
@@ -218,6 +219,78 @@ describe("rule 16: no attempt is counted", () => {
       })
     )
   )
+})
+
+describe("a server that refuses for a while", () => {
+  it.live("to write, during a failover: publishing and handling go on afterwards", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const node = yield* start({ lease: "2 seconds" })
+        yield* node.consume(Consumer.make(Spread, { group: "workers", handler: ({ id }: Note) => effect(id) }))
+        yield* node.run(Producer.publish(Spread, one))
+        yield* settled(1)
+        const name = yield* value<string>("SELECT quote_ident(current_database()) AS value")
+        const readOnly = (setting: "on" | "off") =>
+          sql.withTransaction(
+            Effect.gen(function* () {
+              yield* values("SET TRANSACTION READ WRITE")
+              yield* values(`ALTER DATABASE ${name} SET default_transaction_read_only = ${setting}`)
+            })
+          )
+        const endSessions = values(`SELECT pg_terminate_backend(pid) AS value FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name LIKE 'app%'`)
+        const refused = (call: string) =>
+          until(
+            `${call} is refused`,
+            value<boolean>(
+              `SELECT count(*) > 0 AS value FROM pg_stat_activity
+              WHERE datname = current_database() AND application_name LIKE 'app%' AND state = 'idle' AND query LIKE '%.' || $1 || '(%'`,
+              call
+            )
+          )
+        yield* readOnly("on")
+        yield* endSessions
+        const publishing = yield* Effect.forkScoped(node.run(Producer.publish(Spread, two)))
+        yield* Effect.forEach(["heartbeat", "claim", "publish"], refused)
+        yield* readOnly("off")
+        yield* endSessions
+        yield* Fiber.join(publishing)
+        yield* settled(2)
+        assert.deepStrictEqual(yield* effects, ["m1", "m2"])
+        assert.deepStrictEqual(yield* deadLetters, [])
+      })
+    )
+  )
+
+  const refusals: Readonly<Record<string, string>> = {
+    "since it is a standby": "RETURN true",
+    "for an error of its disk": "RAISE EXCEPTION 'could not read block 0' USING ERRCODE = 'io_error'"
+  }
+  for (const [why, refuse] of Object.entries(refusals)) {
+    it.live(`to read, ${why}: the consumer goes on afterwards`, () =>
+      inDatabase(
+        Effect.gen(function* () {
+          const node = yield* start({ pollInterval: "50 millis" })
+          yield* values("CREATE TABLE refusing AS SELECT 1")
+          // What a sequence counts stays counted.
+          yield* values("CREATE SEQUENCE refused")
+          yield* values(`CREATE FUNCTION refuse() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            IF NOT EXISTS (SELECT FROM public.refusing) THEN RETURN false; END IF;
+            PERFORM nextval('public.refused');
+            ${refuse};
+          END $$`)
+          yield* changeFunction("horizon", "pg_is_in_recovery()", "public.refuse()")
+          yield* node.consume(Consumer.make(Spread, { group: "workers", handler: ({ id }: Note) => effect(id) }))
+          yield* node.run(Producer.publish(Spread, one))
+          yield* until("it was refused", value<boolean>("SELECT last_value >= 3 AS value FROM refused"))
+          yield* values("DELETE FROM refusing")
+          yield* settled(1)
+          assert.deepStrictEqual(yield* effects, ["m1"])
+        })
+      )
+    )
+  }
 })
 
 describe("rule 23: synchronous_commit = off", () => {

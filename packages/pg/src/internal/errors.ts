@@ -10,7 +10,7 @@ import {
 } from "@surety/core/TransportError"
 import * as Predicate from "effect/Predicate"
 import { SqlError } from "effect/sql/SqlError"
-import { fencedCode, invalidStateCode, refusedCode } from "./sql/common.ts"
+import { fencedCode, invalidStateCode, refusedCode, standbyCode } from "./sql/common.ts"
 
 /** The SQLSTATE, where the server gave one. */
 export const codeOf = ({ reason }: SqlError): string | undefined =>
@@ -55,6 +55,10 @@ const reasonOf = (error: SqlError): TransportErrorReason => {
       })
     case refusedCode:
       return new InvalidState(fields)
+    // A failover: the server is not the primary yet, or not any more, and refuses to write.
+    case standbyCode:
+    case "25006":
+      return new Unavailable(fields)
     case "42P01":
     case "42883":
     case "3F000":
@@ -69,8 +73,8 @@ const reasonOf = (error: SqlError): TransportErrorReason => {
         cause: error
       })
   }
-  // 53: no memory, disk full, too many locks. Whatever is left was refused by the server, and can be looked into.
-  if (code?.startsWith("53") === true) return new Unavailable(fields)
+  // 53: no memory, disk full, too many locks. 58: an error of the system below. Whatever is left was refused by the server, and can be looked into.
+  if (code?.startsWith("53") === true || code?.startsWith("58") === true) return new Unavailable(fields)
   return new TransactionFailed({ detail, cause: error })
 }
 

@@ -1,6 +1,6 @@
 /** Topics, and the publish horizon (POSTGRES.md, section A). */
 import { nullText } from "../text.ts"
-import { bodyQuote, invalidStateCode, literal, type Names } from "./common.ts"
+import { bodyQuote, invalidStateCode, literal, type Names, standbyCode } from "./common.ts"
 
 export const logFunctions = ({ schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
   // One sequence per topic, named after its id.
@@ -103,8 +103,11 @@ DECLARE
   v_last bigint;
   v_lowest bigint;
 BEGIN
-  IF current_setting('transaction_isolation') <> 'read committed' OR pg_is_in_recovery() THEN
-    RAISE EXCEPTION 'the log can only be read on the primary, in a READ COMMITTED transaction' USING ERRCODE = '${invalidStateCode}';
+  IF pg_is_in_recovery() THEN
+    RAISE EXCEPTION 'the server is a standby: the log can only be read on the primary' USING ERRCODE = '${standbyCode}';
+  END IF;
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'the log can only be read in a READ COMMITTED transaction' USING ERRCODE = '${invalidStateCode}';
   END IF;
   v_last := coalesce(pg_sequence_last_value(v_sequence::regclass), 0);
   SELECT min(v_last + ((l.objid::bigint - (v_last & 4294967295) + 6442450944) & 4294967295) - 2147483648) INTO v_lowest
