@@ -116,8 +116,11 @@ export interface Redelivery {
   readonly park: (records: ReadonlyArray<ParkedRecord>) => Effect.Effect<void, TransportError>
   /** The parked records of these offsets, in their order. */
   readonly read: (offsets: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError>
-  /** Parked records that are settled: forgets them, and their attempts. */
-  readonly settle: (offsets: ReadonlyArray<number>) => Effect.Effect<void, TransportError>
+  /** Parked records that are settled: forgets them, and their attempts, and stores the dead letters that they end in. */
+  readonly settle: (
+    offsets: ReadonlyArray<number>,
+    letters: ReadonlyArray<DeadLetter>
+  ) => Effect.Effect<void, TransportError>
 }
 
 /**

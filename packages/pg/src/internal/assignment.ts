@@ -119,15 +119,18 @@ export const make = (
         change(
           "settle",
           // The counts are those of the holder: a stale one that is refused must not take them along.
-          `WITH advanced AS (
-            UPDATE ${db.schema}.cursor SET settled = greatest(settled, $4) WHERE ${held} RETURNING 1 AS held
+          // Only those that are passed now are looked at, however many were kept aside before.
+          `WITH passed AS (
+            SELECT settled FROM ${db.schema}.cursor WHERE ${held} FOR NO KEY UPDATE
           ), counted AS (
-            DELETE FROM ${db.schema}.attempt a USING advanced
-            WHERE a.consumer_group = $1 AND a.partition = $2 AND a.log_offset <= $4
+            DELETE FROM ${db.schema}.attempt a USING passed
+            WHERE a.consumer_group = $1 AND a.partition = $2 AND a.log_offset > passed.settled AND a.log_offset <= $4
               AND NOT EXISTS (
                 SELECT FROM ${db.schema}.redelivery r
-                WHERE r.consumer_group = $1 AND r.partition = $2 AND r.log_offset = a.log_offset
+                WHERE r.consumer_group = a.consumer_group AND r.partition = a.partition AND r.log_offset = a.log_offset
               )
+          ), advanced AS (
+            UPDATE ${db.schema}.cursor SET settled = greatest(settled, $4) WHERE ${held} RETURNING 1 AS held
           )
           SELECT held FROM advanced`,
           [BigInt(offset)]

@@ -3,6 +3,7 @@ import type { ParkedRecord, Redelivery } from "@surety/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Change, Group } from "./assignment.ts"
 import { type Database, inRealTime, rows } from "./database.ts"
+import * as deadLetters from "./deadLetters.ts"
 import { toTransportError } from "./errors.ts"
 import { type ClaimRow, toClaimed } from "./records.ts"
 import type { Signals } from "./signals.ts"
@@ -57,11 +58,12 @@ export const make = (
           )
         )
       ),
+    // Rule 13: the lock that the settlement takes after it, from the start: two lanes that share one would wait for each other.
     park: (records) =>
       Effect.asVoid(
         change(
           "park",
-          `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR SHARE),
+          `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR NO KEY UPDATE),
           due AS (
             SELECT p.log_offset, CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000.0) END AS due_at
             FROM unnest($4::bigint[], $5::bigint[]) AS p(log_offset, due_at)
@@ -100,11 +102,11 @@ export const make = (
         Effect.mapError(failed),
         Effect.map((found) => found.map((row) => toClaimed(partition, row)))
       ),
-    settle: (offsets) =>
+    settle: (offsets, letters) =>
       Effect.asVoid(
         change(
           "settle",
-          `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR SHARE),
+          `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR NO KEY UPDATE),
           counted AS (
             DELETE FROM ${db.schema}.attempt a USING held
             WHERE a.consumer_group = held.consumer_group AND a.partition = held.partition AND a.log_offset = ANY ($4::bigint[])
@@ -112,9 +114,9 @@ export const make = (
           parked AS (
             DELETE FROM ${db.schema}.redelivery r USING held
             WHERE r.consumer_group = held.consumer_group AND r.partition = held.partition AND r.log_offset = ANY ($4::bigint[])
-          )
+          )${letters.length === 0 ? "" : `, letters AS (${deadLetters.insertSelect(db, "held.consumer_group", "held, ", 5)})`}
           SELECT 1 AS held FROM held`,
-          [offsets.map(BigInt)]
+          [offsets.map(BigInt), ...(letters.length === 0 ? [] : deadLetters.toColumns(letters))]
         )
       )
   }

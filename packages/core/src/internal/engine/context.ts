@@ -44,6 +44,9 @@ export const infrastructureRetry: Schedule.Schedule<unknown> = Schedule.min([
 export const persist = <A, R>(effect: Effect.Effect<A, TransportError, R>): Effect.Effect<A, TransportError, R> =>
   Effect.retry(effect, { schedule: infrastructureRetry, while: (error) => error.isRetryable })
 
+/** A hundred years: a retry that is due later, by an endless delay say, has no date that a store can hold. */
+export const maxDelay = 100 * 365 * 24 * 3_600_000
+
 /**
  * How many messages share a transaction: more while transactions are short,
  * fewer while they are long, so that slow handlers neither hold a transaction

@@ -44,18 +44,18 @@ export const handleDirect = (
       yield* tellEnding(served, item, ending)
       return "parked"
     }
-    if (ending?._tag === "DeadLetter") {
-      // Stored before the message is settled: a crash in between repeats it, and loses nothing (invariant 4).
-      yield* persist(assignment.deadLetter([yield* deadLetterOf(served, item, ending.failure)]))
-    }
-    if (ending !== undefined) yield* tellEnding(served, item, ending)
+    const letters = ending?._tag === "DeadLetter" ? [yield* deadLetterOf(served, item, ending.failure)] : []
     if (item.parked) {
-      yield* persist(redeliver!.settle([item]))
+      // In one step: a redrive in between would find the letter, and its message still kept aside.
+      yield* persist(redeliver!.settle([item], letters))
       redeliver!.parking.settle(item.record.offset)
     } else {
+      // Stored before the message is settled: a crash in between repeats it, and loses nothing (invariant 4).
+      if (letters.length > 0) yield* persist(assignment.deadLetter(letters))
       progress.settle(item.record.offset)
       yield* endCounted(served, item)
     }
+    if (ending !== undefined) yield* tellEnding(served, item, ending)
     if (ending === undefined) context.observer.tell({ _tag: "Handled", ...ofItem(item, assignment.epoch) })
     return "settled"
   })

@@ -27,8 +27,11 @@ export class Parking {
     this.#position = position
   }
 
-  get size(): number {
-    return this.#entries.size
+  /** How many records the cursor has passed that are kept aside. Those beyond it come only as it moves on. */
+  get passedSize(): number {
+    let size = 0
+    for (const offset of this.#entries.keys()) if (offset <= this.#position) size++
+    return size
   }
 
   has(offset: number): boolean {

@@ -12,6 +12,9 @@ import { maxParked, Redeliver } from "./redeliver.ts"
 import type { Served } from "./settle.ts"
 import { handleTransactional } from "./transactional.ts"
 
+/** How many records of a partition are claimed beyond the last settled one before no more are. */
+const maxOpen = 10_000
+
 /** Completes when the partition was given back; `draining` asks for that. */
 export const servePartition = (
   context: Context,
@@ -26,7 +29,9 @@ export const servePartition = (
   const queue = new KeyedQueue(lifecycle.gate)
   const atMostOnce = topic.guarantee === "at-most-once"
   const redeliver =
-    assignment.redelivery === undefined ? undefined : new Redeliver(assignment.redelivery, queue, progress, atMostOnce)
+    assignment.redelivery === undefined
+      ? undefined
+      : new Redeliver(assignment.redelivery, queue, progress, atMostOnce, settings.prefetch)
   const served: Served = { context, assignment, progress, redeliver }
   const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
 
@@ -55,9 +60,14 @@ export const servePartition = (
     const fetch = Effect.gen(function* () {
       if (redeliver !== undefined) yield* redeliver.load
       while (true) {
-        if (redeliver !== undefined && redeliver.parking.size >= maxParked) {
+        if (redeliver !== undefined && redeliver.parking.passedSize >= maxParked) {
           const { signal } = redeliver.parking
           yield* signal.changed(signal.version)
+          continue
+        }
+        // Behind a message that takes long, others are settled that a crash would bring again.
+        if (progress.open >= maxOpen) {
+          yield* settled.changed(settled.version)
           continue
         }
         const { gate } = lifecycle

@@ -33,6 +33,11 @@ export class Progress {
     }
   }
 
+  /** Claimed, and behind the first one that is not settled. */
+  get open(): number {
+    return this.#open.length - this.#head
+  }
+
   /** The last offset before which nothing is unsettled. */
   get reached(): number {
     return this.#reached

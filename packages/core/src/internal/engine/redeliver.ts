@@ -4,6 +4,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type { DeadLetter } from "../../DeadLetters.ts"
 import type { ClaimedRecord, ParkedRecord, Redelivery } from "../../Transport.ts"
 import type { TransportError } from "../../TransportError.ts"
 import { persist } from "./context.ts"
@@ -13,7 +14,7 @@ import type { Progress } from "./progress.ts"
 
 /** How many records are listed at once, and read at once. */
 const pageSize = 1000
-const readSize = 100
+const readSize = 16
 
 /** How many records of a partition are kept aside before no more are claimed. */
 export const maxParked = 10_000
@@ -24,13 +25,15 @@ export class Redeliver {
   readonly #progress: Progress
   /** At-most-once: only what was redriven is kept aside. */
   readonly #once: boolean
+  readonly #prefetch: number
   readonly parking: Parking
 
-  constructor(redelivery: Redelivery, queue: KeyedQueue, progress: Progress, once: boolean) {
+  constructor(redelivery: Redelivery, queue: KeyedQueue, progress: Progress, once: boolean, prefetch: number) {
     this.#redelivery = redelivery
     this.#queue = queue
     this.#progress = progress
     this.#once = once
+    this.#prefetch = prefetch
     this.parking = new Parking(progress.stored)
   }
 
@@ -53,9 +56,16 @@ export class Redeliver {
   readonly run: Effect.Effect<never, TransportError> = Effect.gen({ self: this }, function* () {
     const { parking } = this
     while (true) {
+      // Backpressure: what is due waits in the store.
+      const queued = this.#queue.signal.version
+      const room = this.#prefetch - this.#queue.size
+      if (room <= 0) {
+        yield* this.#queue.signal.changed(queued)
+        continue
+      }
       const seen = parking.signal.version
       const now = yield* Clock.currentTimeMillis
-      const { nextAt, offsets } = parking.take(readSize, now)
+      const { nextAt, offsets } = parking.take(Math.min(readSize, room), now)
       if (offsets.length > 0) {
         const records = yield* persist(this.#redelivery.read(offsets))
         const found = new Set(records.map(({ offset }) => offset))
@@ -64,7 +74,12 @@ export class Redeliver {
         const confirmed = records.filter(({ offset }) => parking.confirm(offset))
         if (this.#once) {
           // Invariant 3: settled before any of the handlers starts.
-          yield* persist(this.#redelivery.settle(confirmed.map(({ offset }) => offset)))
+          yield* persist(
+            this.#redelivery.settle(
+              confirmed.map(({ offset }) => offset),
+              []
+            )
+          )
           for (const { offset } of confirmed) parking.settle(offset)
         }
         this.#queue.offer(
@@ -103,17 +118,28 @@ export class Redeliver {
     return Effect.suspend(() => {
       const follows = ({ parked, record }: Item) => !parked && this.parking.blocks(record.key)
       const behind = items.filter(follows)
+      // What of their keys was due meanwhile, and queued behind their batch, may be later than they are.
+      const overtaking = behind.flatMap((item) => this.#queue.withdraw(item))
       return Effect.as(
-        this.#park(behind.map(({ record }) => record)),
+        this.#park(
+          behind.map(({ record }) => record),
+          overtaking
+        ),
         behind.length === 0 ? items : items.filter((item) => !follows(item))
       )
     })
   }
 
-  #park(records: ReadonlyArray<ClaimedRecord>): Effect.Effect<void, TransportError> {
-    if (records.length === 0) return Effect.void
+  /** Keeps records aside behind others of their keys. `withdrawn` are kept aside already, and have their turn after them. */
+  #park(
+    records: ReadonlyArray<ClaimedRecord>,
+    withdrawn: ReadonlyArray<Item> = []
+  ): Effect.Effect<void, TransportError> {
     const behind = records.map(({ key, offset }): ParkedRecord => ({ offset, key, dueAt: undefined }))
-    this.parking.add(behind, false)
+    // First: whoever waits for a turn is told of it at once.
+    if (behind.length > 0) this.parking.add(behind, false)
+    for (const { record } of withdrawn) this.parking.unqueue(record.offset)
+    if (behind.length === 0) return Effect.void
     return Effect.map(persist(this.#redelivery.park(behind)), () => {
       this.parking.stored(behind)
       for (const { offset } of records) this.#progress.settle(offset)
@@ -126,12 +152,11 @@ export class Redeliver {
       const { key, offset } = item.record
       this.parking.add([{ offset, key, dueAt }], true)
       if (!item.parked) this.#progress.settle(offset)
-      const behind: Array<ClaimedRecord> = []
-      for (const { parked, record } of this.#queue.withdraw(item)) {
-        if (parked) this.parking.unqueue(record.offset)
-        else behind.push(record)
-      }
-      return this.#park(behind)
+      const later = this.#queue.withdraw(item)
+      return this.#park(
+        later.flatMap(({ parked, record }) => (parked ? [] : [record])),
+        later.filter(({ parked }) => parked)
+      )
     })
   }
 
@@ -140,9 +165,12 @@ export class Redeliver {
     return this.#redelivery.park([{ offset, key, dueAt }])
   }
 
-  /** A statement that settles messages that were kept aside. */
-  settle(items: ReadonlyArray<Item>): Effect.Effect<void, TransportError> {
-    return this.#redelivery.settle(items.map(({ record }) => record.offset))
+  /** A statement that settles messages that were kept aside, with the dead letters that they end in. */
+  settle(items: ReadonlyArray<Item>, letters: ReadonlyArray<DeadLetter> = []): Effect.Effect<void, TransportError> {
+    return this.#redelivery.settle(
+      items.map(({ record }) => record.offset),
+      letters
+    )
   }
 }
 

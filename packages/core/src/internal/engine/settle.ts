@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type { DeadLetter, Failure } from "../../DeadLetters.ts"
 import type { Assignment } from "../../Transport.ts"
 import type { TransportError } from "../../TransportError.ts"
-import { type Context, type End, persist, StopSignal } from "./context.ts"
+import { type Context, type End, maxDelay, persist, StopSignal } from "./context.ts"
 import { decide, failureOf } from "./failures.ts"
 import { Crashed } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
@@ -96,7 +96,7 @@ export const failed = Effect.fnUntraced(function* (
       yield* persist(assignment.endAttempt(item.record.offset, "failed"))
       item.counted = true
       // Whole milliseconds: a sum of fractions may be a rounding error ahead of every tick of the clock.
-      const dueAt = Math.ceil((yield* Clock.currentTimeMillis) + decision.delay)
+      const dueAt = Math.ceil((yield* Clock.currentTimeMillis) + Math.min(decision.delay, maxDelay))
       if (redeliver !== undefined && decision.delay > context.redeliverAfter) return { _tag: "Park", dueAt } as const
       context.observer.tell({ _tag: "Retrying", delay: decision.delay, ...message })
       item.attempt++

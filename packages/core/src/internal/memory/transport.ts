@@ -140,8 +140,9 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
               return parked === undefined ? [] : [{ ...parked.record, attempts: cursor.attempts.get(offset) }]
             })
           ),
-        settle: (offsets) =>
+        settle: (offsets, letters) =>
           change("settle", () => {
+            storeDeadLetters(group, letters)
             for (const offset of offsets) {
               cursor.parked.delete(offset)
               cursor.attempts.delete(offset)

@@ -93,7 +93,7 @@ export const redelivery: ReadonlyArray<Scenario> = [
         )
         // Its attempts are counted on, although the cursor has passed it.
         assert.deepStrictEqual(yield* next.beginAttempt(a.offset), { claims: 2, failures: 1 })
-        yield* next.redelivery.settle([a.offset, b.offset])
+        yield* next.redelivery.settle([a.offset, b.offset], [])
         assert.deepStrictEqual(yield* progress(two), [{ partition: 0, settled: last, lag: 1, parked: 1 }])
         assert.deepStrictEqual(
           (yield* next.redelivery.list(0, 9)).map(({ offset }) => offset),
@@ -117,7 +117,7 @@ export const redelivery: ReadonlyArray<Scenario> = [
         for (const operation of [
           first.redelivery.park([{ offset: claimed[1]!.offset, key: undefined, dueAt: 6 }]),
           first.redelivery.park([{ offset: claimed[0]!.offset, key: undefined, dueAt: 7 }]),
-          first.redelivery.settle([claimed[0]!.offset])
+          first.redelivery.settle([claimed[0]!.offset], [])
         ]) {
           assert.strictEqual((yield* Effect.flip(operation)).reason._tag, "Fenced")
         }
@@ -142,10 +142,10 @@ export const redelivery: ReadonlyArray<Scenario> = [
         yield* inbox.transaction(holder, Effect.andThen(park(b!.offset), first.settle(b!.offset)))
         assert.deepStrictEqual(yield* parked, [b!.offset])
         yield* Effect.flip(
-          inbox.transaction(holder, Effect.andThen(first.redelivery.settle([b!.offset]), Effect.fail("rolls back")))
+          inbox.transaction(holder, Effect.andThen(first.redelivery.settle([b!.offset], []), Effect.fail("rolls back")))
         )
         assert.deepStrictEqual(yield* parked, [b!.offset])
-        yield* inbox.transaction(holder, first.redelivery.settle([b!.offset]))
+        yield* inbox.transaction(holder, first.redelivery.settle([b!.offset], []))
         assert.deepStrictEqual(yield* progress(node), [{ partition: 0, settled: b!.offset, lag: 8, parked: 0 }])
       })
   },
