@@ -157,8 +157,9 @@ export interface Backend<R = never> {
  *
  * Each test has topics of its own, so that they can share a store. What a
  * transport does not offer is skipped, with the reason: transactions, where its
- * characteristics say so, and durable redelivery, where its assignments have
- * none. `timeout` bounds each test: 30 seconds by default. In real time the
+ * characteristics say so, durable redelivery, where its assignments have none,
+ * delayed delivery, where a node's services have none; and what a group keeps in
+ * the store, where the backend does not tell. `timeout` bounds each test: 30 seconds by default. In real time the
  * tests run concurrently.
  *
  * @category suites

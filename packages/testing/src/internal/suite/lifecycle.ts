@@ -155,6 +155,8 @@ export const lifecycle: ReadonlyArray<Scenario> = [
 
   ...forEach(all, "when everything is settled and everybody has left, nothing is kept", (harness, guarantee) =>
     Effect.gen(function* () {
+      // Through it the store is read: a node that is ended in the middle of that would be the test's own failure.
+      const reader = yield* harness.start
       const one = yield* harness.start
       const two = yield* harness.start
       const topic = harness.topic(guarantee)
@@ -186,9 +188,10 @@ export const lifecycle: ReadonlyArray<Scenario> = [
         })
       }
       yield* harness.reached(two, topic)
-      yield* harness.publish(two, topic, messages(36, 9))
+      yield* harness.publish(reader, topic, messages(36, 9))
       yield* harness.settled(topic)
-      yield* harness.redrive(two, topic)
+      // At-most-once messages are settled before their handlers: what will have failed is not known yet.
+      if (guarantee !== "at-most-once") yield* harness.redrive(reader, topic)
       yield* harness.verify
       const first = yield* keptOf(harness, topic)
       assert.isAtMost(first.members, 2)
