@@ -22,15 +22,24 @@ import { CompositionError } from "@surety/core/Guarantee"
 import { type Holder, Inbox } from "@surety/core/Inbox"
 import { Transaction } from "@surety/core/Transaction"
 import { Fenced, TransportError } from "@surety/core/TransportError"
+import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
 import { rows } from "./internal/database.ts"
 import * as deadLetters from "./internal/deadLetters.ts"
 import * as durability from "./internal/durability.ts"
-import { isInfrastructure, toTransportError } from "./internal/errors.ts"
+import {
+  codeOf,
+  type Found,
+  infrastructureErrors,
+  isForeign,
+  isInfrastructure,
+  toTransportError
+} from "./internal/errors.ts"
 import { inboxKey } from "./internal/text.ts"
 import { PgSchema } from "./PgSchema.ts"
 
@@ -79,8 +88,32 @@ const make = Effect.gen(function* () {
       })
     )
 
+  /** Errors of other databases, which handlers failed with: no fault of ours, and attempts as any other. */
+  const foreign = new WeakSet<SqlError>()
+  const probe = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+    const suspects = infrastructureErrors(cause, foreign)
+    if (suspects.length === 0) return Effect.void
+    return rows<Found>(
+      sql,
+      "SELECT pg_backend_pid() AS pid, current_setting('transaction_isolation') AS isolation",
+      []
+    ).pipe(
+      Effect.map(([found]): Found | "aborted" => found!),
+      Effect.catchIf(
+        (error) => codeOf(error) === "25P02",
+        () => Effect.succeed("aborted" as const)
+      ),
+      Effect.andThen((found) =>
+        Effect.sync(() => {
+          for (const error of suspects) if (isForeign(error, found)) foreign.add(error)
+        })
+      ),
+      Effect.ignore
+    )
+  }
+
   const transaction = <A, E, R>(holder: Holder, body: Effect.Effect<A, E, R>) =>
-    Effect.andThen(begin(holder), body).pipe(
+    Effect.andThen(begin(holder), Effect.tapCause(body, probe)).pipe(
       Effect.mapError((error) => new BodyFailed({ error })),
       sql.withTransaction,
       Effect.mapError((error) =>
@@ -143,7 +176,7 @@ const make = Effect.gen(function* () {
           ]).pipe(Effect.mapError(toTransportError("dead-letter", ofGroup[0]!.topic))),
         { discard: true }
       ),
-    isInfrastructure
+    isInfrastructure: (error) => isInfrastructure(error, foreign)
   })
 })
 

@@ -2,10 +2,13 @@
  * POSTGRES.md, rules 16 and 23: what the database refuses is repeated, and is
  * nobody's attempt; and what it must be set to, or need not be.
  */
+import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import { Consumer, type Envelope, Guarantee, Inbox, Producer } from "@surety/core"
-import { Data, Deferred, Effect, Exit, Fiber, Layer } from "effect"
+import { Data, Deferred, Effect, Exit, Fiber, Layer, Redacted } from "effect"
+import * as Reactivity from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
+import { ConnectionError, DeadlockError, SerializationError, SqlError } from "effect/sql/SqlError"
 import {
   type ClientOptions,
   changeFunction,
@@ -48,7 +51,8 @@ type HandOn = <A>(
 const ways: Readonly<Record<string, HandOn>> = {
   "as it is": (self) => self,
   "as the cause of its own error": (self) => Effect.mapError(self, (cause) => new Wrapped({ cause })),
-  "as a defect": (self) => Effect.orDie(self)
+  "as a defect": (self) => Effect.orDie(self),
+  "from a nested transaction": (self) => Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(self))
 }
 
 /** No failure was counted, and each message was settled by the first attempt. */
@@ -219,6 +223,79 @@ describe("rule 16: no attempt is counted", () => {
       })
     )
   )
+})
+
+describe("rule 16: an attempt is counted", () => {
+  /** Ended by the first one, or by a second one that says so: defects are tried again. */
+  const counted = (attempts: ReadonlyArray<number>) => assert.include(["1", "1,2"], attempts.join())
+
+  it.live("for a handler that left its transaction idle until the server ended it", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const observer = yield* SqlClient.SqlClient
+        const node = yield* start({
+          client: { startupParameters: { idle_in_transaction_session_timeout: "200ms" } }
+        })
+        const attempts: Array<number> = []
+        yield* node.consume(
+          Consumer.make(Spread, {
+            group: "workers",
+            handler: (_, { attempt }) =>
+              Effect.gen(function* () {
+                if (attempts.push(attempt) > 1) return
+                const pid = yield* value<number>("SELECT pg_backend_pid() AS value")
+                yield* until(
+                  "the session was ended",
+                  value<boolean>("SELECT count(*) = 0 AS value FROM pg_stat_activity WHERE pid = $1", pid).pipe(
+                    Effect.provideService(SqlClient.SqlClient, observer)
+                  )
+                )
+              })
+          }).pipe(Consumer.orDeadLetter)
+        )
+        yield* node.run(Producer.publish(Spread, one))
+        yield* settled(1)
+        counted(attempts)
+      })
+    )
+  )
+
+  const fields = { cause: new Error("of another database"), operation: "query" }
+  const connect = PgClient.make({ url: Redacted.make("postgres://nobody@127.0.0.1:1/reports") })
+  const foreign: Readonly<Record<string, Effect.Effect<unknown, unknown, SqlClient.SqlClient>>> = {
+    "connection that is lost": Effect.flatMap(connect, (sql) => sql`SELECT 1`).pipe(
+      Effect.scoped,
+      Effect.provide(Reactivity.layer)
+    ),
+    "connection that is lost, in a transaction that is aborted": Effect.andThen(
+      Effect.ignore(values("SELECT 1 / 0")),
+      Effect.fail(new SqlError({ reason: new ConnectionError(fields) }))
+    ),
+    deadlock: Effect.fail(new SqlError({ reason: new DeadlockError(fields) })),
+    "serialization failure": Effect.fail(new SqlError({ reason: new SerializationError(fields) }))
+  }
+  for (const [what, failing] of Object.entries(foreign)) {
+    for (const [how, pass] of Object.entries(ways)) {
+      it.live(`for another database's ${what}, handed on ${how}`, () =>
+        inDatabase(
+          Effect.gen(function* () {
+            const node = yield* start()
+            const attempts: Array<number> = []
+            yield* node.consume(
+              Consumer.make(Spread, {
+                group: "workers",
+                handler: (_, { attempt }) =>
+                  Effect.suspend(() => (attempts.push(attempt) > 1 ? Effect.void : pass(failing)))
+              }).pipe(Consumer.orDeadLetter)
+            )
+            yield* node.run(Producer.publish(Spread, one))
+            yield* settled(1)
+            counted(attempts)
+          })
+        )
+      )
+    }
+  }
 })
 
 describe("a server that refuses for a while", () => {

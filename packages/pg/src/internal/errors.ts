@@ -8,6 +8,7 @@ import {
   Unauthorized,
   Unavailable
 } from "@surety/core/TransportError"
+import * as Cause from "effect/Cause"
 import * as Predicate from "effect/Predicate"
 import { SqlError } from "effect/sql/SqlError"
 import { fencedCode, invalidStateCode, refusedCode, standbyCode } from "./sql/common.ts"
@@ -22,10 +23,15 @@ const serverMessage = (error: SqlError): string =>
     : error.message
 
 /** The server ended the session, is shutting down or starting, or has no room for another one. */
-const sessionLost = new Set(["57P01", "57P02", "57P03", "57P05", "25P03", "53300"])
+const sessionLost = new Set(["57P01", "57P02", "57P03", "57P05", "53300"])
 
-const isConnectionLost = (error: SqlError): boolean =>
-  error.reason._tag === "ConnectionError" || sessionLost.has(codeOf(error) ?? "")
+/** The server ended a transaction that was idle, or open, for too long: that is the doing of whoever left it so. */
+const takenTooLong = new Set(["25P03", "25P04"])
+
+const isConnectionLost = (error: SqlError): boolean => {
+  const code = codeOf(error) ?? ""
+  return !takenTooLong.has(code) && (error.reason._tag === "ConnectionError" || sessionLost.has(code))
+}
 
 const reasonOf = (error: SqlError): TransportErrorReason => {
   const { reason } = error
@@ -67,6 +73,9 @@ const reasonOf = (error: SqlError): TransportErrorReason => {
         detail: `${detail}; a migration is missing: build PgSchema.layer, or run PgSchema.migrate`,
         cause: error
       })
+    case "25P03":
+    case "25P04":
+      return new TransactionFailed({ detail: `${detail}; nothing of the transaction was stored`, cause: error })
     case "25P02":
       return new TransactionFailed({
         detail: "the transaction is aborted by an earlier error of its own; nothing of it was stored",
@@ -85,11 +94,47 @@ export const toTransportError =
 
 export const isFenced = (error: SqlError): boolean => codeOf(error) === fencedCode
 
-/** Rule 16: failures that are nobody's attempt, however a handler wrapped them. */
-export const isInfrastructure = (error: unknown, depth = 5): boolean => {
-  if (error instanceof SqlError) {
-    const { _tag } = error.reason
-    return isConnectionLost(error) || _tag === "DeadlockError" || _tag === "SerializationError"
+const isAbandoned = ({ reason: { _tag } }: SqlError): boolean =>
+  _tag === "DeadlockError" || _tag === "SerializationError"
+
+/** What the client failed with, however a handler wrapped it. */
+const sqlErrorsOf = (error: unknown, depth = 6): ReadonlyArray<SqlError> => {
+  if (error instanceof SqlError) return [error]
+  if (Cause.isCause(error)) {
+    return error.reasons.flatMap((reason) =>
+      Cause.isFailReason(reason)
+        ? sqlErrorsOf(reason.error, depth)
+        : Cause.isDieReason(reason)
+          ? sqlErrorsOf(reason.defect, depth)
+          : []
+    )
   }
-  return depth > 0 && Predicate.hasProperty(error, "cause") && isInfrastructure(error.cause, depth - 1)
+  return depth > 0 && Predicate.hasProperty(error, "cause") ? sqlErrorsOf(error.cause, depth - 1) : []
+}
+
+/** Rule 16: failures that are nobody's attempt. */
+export const isInfrastructure = (error: unknown, foreign: WeakSet<SqlError>): boolean =>
+  infrastructureErrors(error, foreign).length > 0
+
+export const infrastructureErrors = (error: unknown, foreign: WeakSet<SqlError>): ReadonlyArray<SqlError> =>
+  sqlErrorsOf(error).filter((found) => (isConnectionLost(found) || isAbandoned(found)) && !foreign.has(found))
+
+/** A transaction as it is found when its body has failed. */
+export interface Found {
+  readonly pid: number
+  readonly isolation: string
+}
+
+/**
+ * Whether an error is of another database, given that the transaction's
+ * connection is there. One that was not aborted, or no longer is since a
+ * savepoint was rolled back, tells what it can have been.
+ */
+export const isForeign = (error: SqlError, found: Found | "aborted"): boolean => {
+  if (!isAbandoned(error)) return true
+  if (found === "aborted") return false
+  const { cause, _tag } = error.reason
+  return _tag === "SerializationError"
+    ? found.isolation === "read committed"
+    : !(Predicate.hasProperty(cause, "detail") && `${cause.detail}`.includes(`Process ${found.pid} `))
 }
