@@ -130,7 +130,8 @@ export const make = (
                 WHERE r.consumer_group = a.consumer_group AND r.partition = a.partition AND r.log_offset = a.log_offset
               )
           ), advanced AS (
-            UPDATE ${db.schema}.cursor SET settled = greatest(settled, $4) WHERE ${held} RETURNING 1 AS held
+            -- From what was read: a row that its own statement has changed already would not be found any more.
+            UPDATE ${db.schema}.cursor c SET settled = greatest(c.settled, $4) FROM passed WHERE ${held} RETURNING 1 AS held
           )
           SELECT held FROM advanced`,
           [BigInt(offset)]
