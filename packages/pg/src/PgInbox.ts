@@ -10,7 +10,10 @@
  * It remembers what was settled for as long as the schema's `retention.inbox`
  * says, for ever by default.
  *
- * Known limits: a handler that leaves its transaction idle for an hour loses it,
+ * Known limits: where the connections' default is REPEATABLE READ or
+ * SERIALIZABLE, that is kept, and each heartbeat of the lease conflicts with the
+ * transaction's last statement: handlers have to be shorter than a third of the
+ * lease. A handler that leaves its transaction idle for an hour loses it,
  * unless the server's `idle_in_transaction_session_timeout` says otherwise.
  *
  * @since 0.1.0
@@ -52,12 +55,22 @@ const make = Effect.gen(function* () {
 
   // Rule 23: without it a commit that was reported is lost when the server stops hard.
   const explaining = yield* Backend.explaining
-  const setting = explaining
-    ? durability.configured(sql)
-    : (yield* Effect.mapError(
-        rows<{ value: string }>(sql, "SELECT current_setting('synchronous_commit') AS value", []),
+  const [server] = explaining
+    ? []
+    : yield* Effect.mapError(
+        rows<{ durability: string; isolation: string }>(
+          sql,
+          "SELECT current_setting('synchronous_commit') AS durability, current_setting('default_transaction_isolation') AS isolation",
+          []
+        ),
         toTransportError("inbox", "*")
-      ))[0]!.value
+      )
+  const setting = server === undefined ? durability.configured(sql) : server.durability
+  if (server !== undefined && server.isolation !== "read committed") {
+    yield* Effect.logWarning(
+      `handlers run under ${server.isolation}: one that takes longer than a third of the lease is repeated for as long as it does`
+    )
+  }
   if (durability.isOff(setting)) {
     return yield* new CompositionError({
       guarantee: "exactly-once",

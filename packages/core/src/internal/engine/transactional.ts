@@ -41,6 +41,9 @@ interface Plan {
   readonly ending: Ending | undefined
 }
 
+/** How often a transaction is repeated before its failures are worth a warning, and again. */
+const repeatsUntilWarning = 10
+
 type Outcome = Ending | { readonly _tag: "Handled" } | { readonly _tag: "Duplicate" }
 
 /** A message that is to be handled. */
@@ -94,6 +97,7 @@ export const handleTransactional =
     const transact = (plans: ReadonlyArray<Plan>): Effect.Effect<Cause.Cause<unknown> | undefined, End, any> =>
       Effect.gen(function* () {
         const backoff = yield* Schedule.toStepWithSleep(infrastructureRetry)
+        let repeats = 0
         while (true) {
           const start = yield* Clock.currentTimeMillis
           const exit = yield* Effect.exit(attempt(plans))
@@ -116,7 +120,13 @@ export const handleTransactional =
           const verdict = judge(exit.cause)
           if (verdict._tag === "Attempt") return verdict.cause
           if (verdict._tag === "End") return yield* Effect.fail(verdict.error)
-          yield* Effect.logDebug("the store failed in the middle of a transaction; repeating it", exit.cause)
+          repeats++
+          yield* repeats % repeatsUntilWarning === 0
+            ? Effect.logWarning(
+                `a transaction has failed ${repeats} times by no fault of its messages, and is repeated; later ones of their keys wait`,
+                exit.cause
+              )
+            : Effect.logDebug("the store failed in the middle of a transaction; repeating it", exit.cause)
           yield* Effect.ignore(backoff(undefined))
         }
       })
