@@ -8,7 +8,10 @@
  * rolled back are left out.
  *
  * Known limits: it carries messages to the PostgreSQL transport of the same
- * schema; a relay to other transports comes later.
+ * schema; a relay to other transports comes later. Only savepoints of
+ * `sql.withTransaction` are known: what is published inside a `SAVEPOINT` that a
+ * handler makes by hand leaves with the transaction, rolled back to it or not;
+ * so does an at-most-once message inside any savepoint.
  *
  * @since 0.1.0
  */
