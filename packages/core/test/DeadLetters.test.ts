@@ -64,6 +64,36 @@ for (const guarantee of ["at-most-once", "at-least-once", "exactly-once"] as con
   })
 }
 
+describe("redrive", () => {
+  it.effect("stays exempt from order for the next holder too, when it is kept aside again", () =>
+    Effect.gen(function* () {
+      const Notes = notes("at-least-once")
+      const handled = yield* Queue.unbounded<string>()
+      const consumer = Consumer.make(Notes, {
+        group: "readers",
+        handler: ({ id }, envelope) =>
+          id === "bad"
+            ? envelope.attempt === 1 && envelope.time === 0
+              ? Consumer.retryAfter("1 day")
+              : Effect.void
+            : Queue.offer(handled, id)
+      })
+      yield* Producer.publish(Notes, note("bad", "k"))
+      yield* during(fragile("at-least-once", handled, new Set(["bad"])), quiet)
+      yield* (yield* service).redrive()
+      yield* during(consumer, quiet)
+      yield* during(
+        consumer,
+        Effect.gen(function* () {
+          yield* Producer.publish(Notes, note("later", "k"))
+          assert.strictEqual(yield* Queue.take(handled), "later")
+        })
+      )
+      assert.strictEqual(yield* lag("notes", "readers"), 1)
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
+})
+
 describe("redrive, exactly-once", () => {
   it.effect("and a duplicate that was published meanwhile have one effect between them", () =>
     Effect.gen(function* () {

@@ -126,11 +126,14 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         park: (parked) =>
           change("park", () => {
             for (const one of parked) {
-              const { record, storedAt } = cursor.parked.get(one.offset) ?? {
-                record: records.at(one.offset),
-                storedAt: records.storedAt(one.offset)
-              }
-              cursor.parked.set(one.offset, { ...one, record, storedAt })
+              // A redriven one stays exempt from order.
+              const known = cursor.parked.get(one.offset)
+              cursor.parked.set(
+                one.offset,
+                known === undefined
+                  ? { ...one, record: records.at(one.offset), storedAt: records.storedAt(one.offset) }
+                  : { ...known, dueAt: one.dueAt }
+              )
             }
           }),
         read: (offsets) =>
