@@ -102,6 +102,12 @@ const toRetention = (input: Duration.Input | "forever" = "forever"): number | "f
  * first time, to create a sequence in it. Ending a frozen worker's transaction
  * needs its role, or `pg_signal_backend`.
  *
+ * A role that only publishes and consumes, of topics that another one has
+ * declared, needs `USAGE` on the schema, `SELECT, INSERT, UPDATE, DELETE` on all
+ * tables in it, and `USAGE, SELECT` on all sequences in it. Each topic has a
+ * sequence of its own, which the role that declares it makes: let that one
+ * `ALTER DEFAULT PRIVILEGES`, or grant again after each new topic.
+ *
  * @category layers
  * @since 0.1.0
  */

@@ -24,6 +24,14 @@ BEGIN
   END IF;
   RETURN QUERY SELECT t.id, t.partitions FROM ${s}.topic t WHERE t.id = v_id;
 END ${body}`,
+  // To a role without privileges a sequence looks as if it had never been used: its readers would wait for ever.
+  `CREATE FUNCTION ${s}.check_privilege(p_sequence oid) RETURNS void LANGUAGE plpgsql AS ${body}
+BEGIN
+  IF NOT has_sequence_privilege(p_sequence, 'USAGE, SELECT') THEN
+    RAISE EXCEPTION 'permission denied for sequence %: grant USAGE and SELECT on it to %', p_sequence::regclass, current_user
+      USING ERRCODE = 'insufficient_privilege';
+  END IF;
+END ${body}`,
   // The greatest offset that is stored anywhere.
   `CREATE FUNCTION ${s}.topic_reached(p_topic integer) RETURNS bigint LANGUAGE sql VOLATILE AS ${body}
   SELECT greatest(
@@ -51,6 +59,7 @@ BEGIN
   END IF;
   v_reached := ${s}.topic_reached(p_topic);
   v_last := coalesce(pg_sequence_last_value(v_sequence::regclass), 0);
+  IF v_last = 0 THEN PERFORM ${s}.check_privilege(v_sequence); END IF;
   IF v_last < v_reached THEN
     RAISE EXCEPTION 'the sequence % is at %, behind offset % of its own log (a restore, a TRUNCATE or a replica that did not copy it): new messages would be invisible',
       v_sequence::regclass, v_last, v_reached USING ERRCODE = '${invalidStateCode}';
@@ -110,6 +119,7 @@ BEGIN
     RAISE EXCEPTION 'the log can only be read in a READ COMMITTED transaction' USING ERRCODE = '${invalidStateCode}';
   END IF;
   v_last := coalesce(pg_sequence_last_value(v_sequence::regclass), 0);
+  IF v_last = 0 THEN PERFORM ${s}.check_privilege(v_sequence); END IF;
   SELECT min(v_last + ((l.objid::bigint - (v_last & 4294967295) + 6442450944) & 4294967295) - 2147483648) INTO v_lowest
   FROM pg_locks l
   WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = v_sequence
