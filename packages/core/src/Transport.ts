@@ -181,6 +181,12 @@ export interface Assignment {
 export interface Subscription {
   /** Waits for the next partition that this member is to serve. */
   readonly next: Effect.Effect<Assignment, TransportError>
+  /**
+   * Leaves the group, so that others take its partitions as they are released.
+   * It is given no more, and keeps the leases of those that it still holds until
+   * the scope closes.
+   */
+  readonly leave: Effect.Effect<void>
 }
 
 /**

@@ -127,7 +127,8 @@ describe("a consumer that the transport ends", () => {
       subscribe: (options) =>
         refuse.subscriptions
           ? Effect.fail(refused(options.topic.name))
-          : Effect.map(real.subscribe(options), ({ next }) => ({
+          : Effect.map(real.subscribe(options), ({ next, ...rest }) => ({
+              ...rest,
               next: Effect.map(
                 next,
                 (assignment): Transport.Assignment => ({

@@ -151,7 +151,8 @@ describe("a failure of the transport that may pass", () => {
       Effect.provide(
         layerOver((real) => ({
           subscribe: (options) =>
-            Effect.map(real.subscribe(options), ({ next }) => ({
+            Effect.map(real.subscribe(options), ({ next, ...rest }) => ({
+              ...rest,
               next: Effect.suspend(() =>
                 refusals-- > 0
                   ? down("next")

@@ -99,7 +99,8 @@ export const withAssignments =
   (replace: (assignment: Transport.Assignment) => Partial<Transport.Assignment>) =>
   (real: Service): Partial<Service> => ({
     subscribe: (options) =>
-      Effect.map(real.subscribe(options), ({ next }) => ({
+      Effect.map(real.subscribe(options), ({ next, ...rest }) => ({
+        ...rest,
         next: Effect.map(next, (assignment) => ({ ...assignment, ...replace(assignment) }))
       }))
   })

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto"
 import { allowance } from "@surety/core/Backend"
 import type { Assignment, SubscribeOptions, Subscription } from "@surety/core/Transport"
-import { Fenced, TransportError } from "@surety/core/TransportError"
+import { Fenced, OutcomeUnknown, TransportError } from "@surety/core/TransportError"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,6 +13,9 @@ import { asCourtesy, type Database, inRealTime, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import type { Signals } from "./signals.ts"
 import type { Topics } from "./topics.ts"
+
+/** However short a lease is, a busy server has so many milliseconds to answer. */
+const minPatienceMillis = 1000
 
 interface Held {
   readonly epoch: number
@@ -35,18 +38,24 @@ export const make = Effect.fnUntraced(function* (
   options: SubscribeOptions
 ): Effect.fn.Return<Subscription, TransportError, Scope.Scope> {
   const topic = yield* topics(options.topic)
-  const call = <A extends object>(
-    operation: string,
-    text: string,
-    params: ReadonlyArray<unknown>,
-    client = db.leases
-  ) => Effect.mapError(rows<A>(client, text, params), toTransportError(operation, topic.name))
-  const [registered] = yield* call<{ id: number }>(
-    "subscribe",
-    `SELECT ${db.schema}.register_group($1, $2, $3) AS id`,
-    [topic.id, options.group, options.startFrom],
-    db.control
-  )
+  /** A connection that has fallen silent is given up, while there is time to renew the lease on another one. */
+  const patience = Math.max(db.settings.leaseMillis / 2, minPatienceMillis)
+  const call = <A extends object>(operation: string, text: string, params: ReadonlyArray<unknown>) =>
+    rows<A>(db.leases, text, params).pipe(
+      Effect.mapError(toTransportError(operation, topic.name)),
+      Effect.timeoutOrElse({
+        duration: patience,
+        orElse: () => {
+          const reason = new OutcomeUnknown({ detail: `PostgreSQL has not answered for ${patience} milliseconds` })
+          return Effect.fail(new TransportError({ operation, topic: topic.name, reason }))
+        }
+      })
+    )
+  const [registered] = yield* rows<{ id: number }>(db.control, `SELECT ${db.schema}.register_group($1, $2, $3) AS id`, [
+    topic.id,
+    options.group,
+    options.startFrom
+  ]).pipe(Effect.mapError(toTransportError("subscribe", topic.name)))
   const group: assignment.Group = { id: registered!.id, name: options.group, topic }
   const member = randomUUID()
   const lease = `${db.settings.leaseMillis} milliseconds`
@@ -87,13 +96,21 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
+  let leaving = false
+  const heartbeat = `SELECT * FROM ${db.schema}.heartbeat($1, $2, $3::interval)`
+  /** Of who has left the group: a heartbeat that was under way may have brought it back. */
+  const renewal = `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
+    renewed AS (
+      UPDATE ${db.schema}.cursor SET lease_until = clock_timestamp() + $3::interval
+      WHERE consumer_group = $1 AND holder = $2 RETURNING partition::integer, epoch
+    )
+    SELECT coalesce(array_agg(partition), '{}') AS partitions, coalesce(array_agg(epoch), '{}') AS epochs,
+      0 AS members, 0 AS rank, 0 AS free, NULL::double precision AS next_expiry
+    FROM renewed`
+
   /** Renews what is held, learns what was lost, and moves towards a fair share. Returns for how long it may rest. */
   const beat = Effect.gen(function* () {
-    const [row] = yield* call<Heartbeat>("lease", `SELECT * FROM ${db.schema}.heartbeat($1, $2, $3::interval)`, [
-      group.id,
-      member,
-      lease
-    ])
+    const [row] = yield* call<Heartbeat>("lease", leaving ? renewal : heartbeat, [group.id, member, lease])
     const { epochs, free, members, next_expiry: nextExpiry, partitions, rank } = row!
     const stored = new Map(partitions.map((partition, index) => [partition, Number(epochs[index])]))
     for (const [partition, { epoch, revoked }] of held) {
@@ -110,6 +127,7 @@ export const make = Effect.fnUntraced(function* (
         orphans.map((index) => epochs[index]!)
       )
     }
+    if (leaving) return db.settings.leaseMillis / 3
     const share = allowance(topic.partitions, members, rank)
     const serving = Array.from(held.values()).filter(({ revoked }) => !Deferred.isDoneUnsafe(revoked))
     for (const { revoked } of serving.splice(share)) Deferred.doneUnsafe(revoked, Exit.void)
@@ -147,5 +165,29 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(
     inRealTime(Effect.forever(beatOn)).pipe(Effect.catch((error) => Queue.fail(assigned, error)))
   )
-  return { next: Queue.take(assigned) }
+  return {
+    next: Queue.take(assigned),
+    leave: Effect.suspend(() => {
+      leaving = true
+      return asCourtesy(
+        db,
+        call(
+          "leave",
+          `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2)
+          SELECT pg_notify($3, 'g' || $1::text)`,
+          [group.id, member, db.channel]
+        )
+        // What nobody has begun to serve.
+      ).pipe(
+        Effect.andThen(Queue.clear(assigned)),
+        Effect.flatMap((rest) =>
+          Effect.all(
+            rest.map(({ release }) => release),
+            { discard: true }
+          )
+        ),
+        Effect.ignore
+      )
+    })
+  }
 })

@@ -40,7 +40,8 @@ export const without = ({ assignment, deadLetters, inbox, outbox, subscribe, tra
           subscribe: (options) =>
             Effect.map(
               subscribe === undefined ? real.subscribe(options) : subscribe(real.subscribe(options)),
-              ({ next }) => ({
+              ({ next, ...rest }) => ({
+                ...rest,
                 next: Effect.map(next, (held) => ({ ...held, ...assignment?.(held, options) }))
               })
             ),

@@ -102,12 +102,21 @@ export const servePartition = (
     })
 
     const batchSize = (): number => settings.batch?.maxSize ?? (delivery.unit === undefined ? 1 : context.batch.current)
-    const work = Effect.gen(function* () {
+    const work = Effect.fnUntraced(function* (self: { handling: boolean }): Effect.fn.Return<void, End, any> {
       while (true) {
         const batch = yield* queue.take(batchSize(), settings.batch?.maxWait)
         if (batch === undefined) return
         const deferred = yield* permits.withPermit(
-          Effect.suspend(() => (leaving ? Effect.succeed(batch) : handle(served, batch)))
+          Effect.suspend(() => {
+            if (leaving) return Effect.succeed(batch)
+            self.handling = true
+            return Effect.ensuring(
+              handle(served, batch),
+              Effect.sync(() => {
+                self.handling = false
+              })
+            )
+          })
         )
         queue.done(batch, redeliver === undefined ? deferred : yield* redeliver.divertItems(deferred))
         settled.notify()
@@ -126,7 +135,10 @@ export const servePartition = (
 
     const fetching = yield* start(fetch)
     const redelivering = redeliver === undefined ? [] : [yield* start(redeliver.run), yield* start(redeliver.watch)]
-    const workers = yield* Effect.forEach(Array.from({ length: settings.concurrency }), () => start(work))
+    const workers = yield* Effect.forEach(
+      Array.from({ length: settings.concurrency }, () => ({ handling: false })),
+      (self) => Effect.map(start(work(self)), (fiber) => ({ self, fiber }))
+    )
     yield* start(storeAlways)
     yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))
 
@@ -135,7 +147,13 @@ export const servePartition = (
     yield* Fiber.interruptAll([fetching, ...redelivering])
     leaving = !atMostOnce
     queue.close(atMostOnce ? "once empty" : "now")
-    yield* Effect.raceFirst(Deferred.await(failed), Effect.timeoutOption(Fiber.joinAll(workers), settings.drainTimeout))
+    // One that waits for a permit of another partition's handler has begun nothing.
+    if (leaving) yield* Fiber.interruptAll(workers.flatMap(({ fiber, self }) => (self.handling ? [] : [fiber])))
+    const handling = workers.flatMap(({ fiber, self }) => (!leaving || self.handling ? [fiber] : []))
+    yield* Effect.raceFirst(
+      Deferred.await(failed),
+      Effect.timeoutOption(Fiber.joinAll(handling), settings.drainTimeout)
+    )
   }).pipe(
     Effect.scoped,
     Effect.ensuring(storeLast),

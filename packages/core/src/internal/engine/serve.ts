@@ -74,9 +74,12 @@ export const serve = (context: Context, joined: Effect.Effect<void>): Effect.Eff
       Effect.catchCause((cause) => (Cause.hasInterruptsOnly(cause) ? Effect.void : ended(cause)))
     )
     yield* Effect.addFinalizer(() =>
-      lifecycle
-        .is("draining")
-        .pipe(Effect.andThen(Deferred.succeed(draining, undefined)), Effect.andThen(FiberSet.awaitEmpty(partitions)))
+      lifecycle.is("draining").pipe(
+        // Invariant 21: first, or it would be given back the partitions that it gives up.
+        Effect.andThen(subscription.leave),
+        Effect.andThen(Deferred.succeed(draining, undefined)),
+        Effect.andThen(FiberSet.awaitEmpty(partitions))
+      )
     )
     yield* Effect.forkScoped(accept)
     return yield* Deferred.await(failed)

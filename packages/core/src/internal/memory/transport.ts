@@ -184,15 +184,16 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       >()
 
       /** Renews what is held, learns what was lost, and moves towards a fair share. */
+      let leaving = false
       const rebalance = (): void => {
         if (!node.alive) return
         const now = clock.currentTimeMillisUnsafe()
         const until = now + leaseMillis
-        if (!group.members.has(member)) {
+        if (!leaving) {
+          const joining = !group.members.has(member)
           group.members.set(member, until)
-          group.membership.notify()
+          if (joining) group.membership.notify()
         }
-        group.members.set(member, until)
         for (const [other, alive] of group.members) if (alive <= now) group.members.delete(other)
         for (const [cursor, lease] of held) {
           if (cursor.epoch !== lease.epoch) {
@@ -205,6 +206,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
             cursor.leaseUntil = until
           }
         }
+        if (leaving) return
         const members = Array.from(group.members.keys())
         const share = allowance(group.cursors.length, members.length, members.indexOf(member))
         let serving = 0
@@ -246,7 +248,23 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         rebalance()
         return Effect.raceFirst(group.membership.changed(seen), Effect.sleep(leaseMillis / 3))
       }).pipe(Effect.forever, Effect.forkScoped)
-      return { next: Queue.take(assigned) }
+      return {
+        next: Queue.take(assigned),
+        leave: Effect.suspend(() => {
+          leaving = true
+          if (node.alive) {
+            group.members.delete(member)
+            group.membership.notify()
+          }
+          // What nobody has begun to serve.
+          return Effect.flatMap(Queue.clear(assigned), (rest) =>
+            Effect.all(
+              rest.map(({ release }) => release),
+              { discard: true }
+            )
+          )
+        })
+      }
     })
 
   return {
