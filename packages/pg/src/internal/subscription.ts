@@ -14,8 +14,8 @@ import { toTransportError } from "./errors.ts"
 import type { Signals } from "./signals.ts"
 import type { Topics } from "./topics.ts"
 
-/** However short a lease is, a busy server has so many milliseconds to answer. */
-const minPatienceMillis = 1000
+/** However short a lease is: longer than the `lock_timeout` of those who wait for their turn, whose error says more. */
+const minPatienceMillis = 2500
 
 interface Held {
   readonly epoch: number
