@@ -69,7 +69,7 @@ export const start = Effect.fnUntraced(function* <A, R>(
   const serving = serve(
     context,
     Effect.andThen(
-      Effect.suspend(() => lifecycle.is(lifecycle.gate.isOpen ? "running" : "paused")),
+      Effect.suspend(() => lifecycle.is(lifecycle.gate.isOpen() ? "running" : "paused")),
       Deferred.succeed(joined, undefined)
     )
   )

@@ -39,10 +39,16 @@ const describe = (text: () => string): string => {
   }
 }
 
+const failureTag = (error: unknown): string =>
+  describe(() => tagOf(error) ?? (error instanceof Error ? error.name : "Error"))
+
+/** The tag alone, where the rest need not be rendered. */
+export const failureTagOf = (cause: Cause.Cause<unknown>): string => failureTag(Cause.squash(cause))
+
 export const failureOf = (cause: Cause.Cause<unknown>): Failure => {
   const error = Cause.squash(cause)
   return {
-    tag: describe(() => tagOf(error) ?? (error instanceof Error ? error.name : "Error")),
+    tag: failureTag(error),
     message: describe(() => (error instanceof Error ? error.message : String(error))),
     cause: describe(() => Cause.pretty(cause))
   }

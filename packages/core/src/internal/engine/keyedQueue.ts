@@ -5,10 +5,10 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import { Signal } from "../../Backend.ts"
 import type { ClaimedRecord } from "../../Transport.ts"
 import type { RetryState } from "./failures.ts"
-import { Gate } from "./lifecycle.ts"
 
 /** A claimed record and what has become of it so far. */
 export interface Item {
@@ -48,7 +48,7 @@ const laneKey = ({ record }: Item): string | number => record.key ?? record.offs
 export class KeyedQueue {
   readonly #lanes = new Map<string | number, Lane>()
   readonly #ready = new Set<Lane>()
-  readonly #gate: Gate
+  readonly #gate: Latch.Latch
   readonly signal = new Signal()
   #size = 0
   #inFlight = 0
@@ -56,7 +56,7 @@ export class KeyedQueue {
   #closed: "no" | "once empty" | "now" = "no"
 
   /** While the gate is closed nothing is taken. */
-  constructor(gate: Gate = new Gate()) {
+  constructor(gate: Latch.Latch = Latch.makeUnsafe(true)) {
     this.#gate = gate
   }
 
@@ -118,9 +118,8 @@ export class KeyedQueue {
         )
       const changed = this.signal.changed(this.signal.version)
       // At-most-once, what is held when the consumer stops is lost unless it is taken.
-      if (!this.#gate.isOpen && this.#closed === "no") {
-        const { signal } = this.#gate
-        return again(Effect.raceFirst(changed, signal.changed(signal.version)))
+      if (!this.#gate.isOpen() && this.#closed === "no") {
+        return again(Effect.raceFirst(changed, this.#gate.await))
       }
       const available = patience === 0 ? Infinity : this.#available(now)
       const from = since ?? now

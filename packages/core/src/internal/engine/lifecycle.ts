@@ -1,31 +1,16 @@
 /** What a consumer is doing as a whole, and whether it may. */
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { Signal } from "../../Backend.ts"
 import type { Status } from "../../Consumer.ts"
-
-/** Whether handlers may start. */
-export class Gate {
-  #open = true
-  readonly signal = new Signal()
-
-  get isOpen(): boolean {
-    return this.#open
-  }
-
-  set(open: boolean): void {
-    if (this.#open === open) return
-    this.#open = open
-    this.signal.notify()
-  }
-}
 
 type Known = Omit<Status, "inFlight">
 
 export class Lifecycle {
   readonly #ref: SubscriptionRef.SubscriptionRef<Known>
-  readonly gate = new Gate()
+  /** Open while handlers may start. */
+  readonly gate = Latch.makeUnsafe(true)
 
   private constructor(ref: SubscriptionRef.SubscriptionRef<Known>) {
     this.#ref = ref
@@ -58,7 +43,8 @@ export class Lifecycle {
   /** Paused is a state of one that runs. */
   pause(paused: boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.gate.set(!paused)
+      if (paused) this.gate.closeUnsafe()
+      else this.gate.openUnsafe()
       return SubscriptionRef.update(this.#ref, (known) =>
         known.state === "running" || known.state === "paused"
           ? { ...known, state: paused ? ("paused" as const) : ("running" as const) }

@@ -70,11 +70,7 @@ export const servePartition = (
           yield* settled.changed(settled.version)
           continue
         }
-        const { gate } = lifecycle
-        if (!gate.isOpen) {
-          yield* gate.signal.changed(gate.signal.version)
-          continue
-        }
+        yield* lifecycle.gate.await
         const seen = queue.signal.version
         const room = settings.prefetch - queue.size
         // Backpressure: claims again when half of the buffer is free.

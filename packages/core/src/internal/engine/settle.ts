@@ -6,7 +6,7 @@ import type { DeadLetter, Failure } from "../../DeadLetters.ts"
 import type { Assignment } from "../../Transport.ts"
 import type { TransportError } from "../../TransportError.ts"
 import { type Context, type End, maxDelay, persist, StopSignal } from "./context.ts"
-import { decide, failureOf } from "./failures.ts"
+import { decide, failureOf, failureTagOf } from "./failures.ts"
 import { Crashed } from "./handler.ts"
 import type { Item } from "./keyedQueue.ts"
 import { ofItem } from "./observer.ts"
@@ -87,7 +87,7 @@ export const failed = Effect.fnUntraced(function* (
   const { consumer } = context
   item.failures++
   const message = ofItem(item, assignment.epoch)
-  context.observer.tell({ _tag: "Failed", failure: failureOf(cause).tag, ...message })
+  context.observer.tell({ _tag: "Failed", failure: failureTagOf(cause), ...message })
   // Invariant 3: an at-most-once handler has started; not even a defect starts it again.
   const defectRetry = consumer.topic.guarantee === "at-most-once" ? undefined : consumer.settings.defectRetry
   const decision = yield* decide(consumer.rules, defectRetry, item, cause)
@@ -107,7 +107,7 @@ export const failed = Effect.fnUntraced(function* (
       // Invariant 13: the next consumer goes on counting. At-most-once the message is settled, and does not come again.
       if (consumer.topic.guarantee !== "at-most-once" && (item.parked || item.record.offset > progress.stored))
         yield* persist(assignment.endAttempt(item.record.offset, "failed"))
-      context.observer.tell({ _tag: "Stopped", failure: failureOf(cause).tag, ...message })
+      context.observer.tell({ _tag: "Stopped", failure: failureTagOf(cause), ...message })
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
     default:
       return decision

@@ -183,8 +183,8 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         { readonly epoch: number; readonly revoked: Deferred.Deferred<void, TransportError> }
       >()
 
-      /** Renews what is held, learns what was lost, and moves towards a fair share. */
       let leaving = false
+      /** Renews what is held, learns what was lost, and moves towards a fair share. */
       const rebalance = (): void => {
         if (!node.alive) return
         const now = clock.currentTimeMillisUnsafe()
