@@ -1,8 +1,8 @@
 /** Dead letters as rows. */
 import type { DeadLetter } from "@surety/core/DeadLetters"
 import type { Database } from "./database.ts"
-import { type Row, toRecord } from "./records.ts"
-import { escape, escapeOptional, nullText } from "./text.ts"
+import { fieldColumns, type Row, toRecord } from "./records.ts"
+import { nullText } from "./text.ts"
 
 /** What errors say is for readers, and need not come back as it was. */
 const printable = (text: string): string => text.replaceAll("\0", "\\0").toWellFormed()
@@ -10,11 +10,7 @@ const printable = (text: string): string => text.replaceAll("\0", "\\0").toWellF
 export const toColumns = (letters: ReadonlyArray<DeadLetter>): ReadonlyArray<unknown> => [
   letters.map(({ record }) => record.partition),
   letters.map(({ record }) => BigInt(record.offset)),
-  letters.map(({ record }) => escape(record.id)),
-  letters.map(({ record }) => escapeOptional(record.key)),
-  letters.map(({ record }) => JSON.stringify(record.headers)),
-  letters.map(({ record }) => new Date(record.time)),
-  letters.map(({ record }) => record.payload),
+  ...fieldColumns(letters.map(({ record }) => record)),
   letters.map(({ failure }) => printable(failure.tag)),
   letters.map(({ failure }) => printable(failure.message)),
   letters.map(({ failure }) => printable(failure.cause)),

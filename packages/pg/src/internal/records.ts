@@ -34,6 +34,23 @@ export const toClaimed = (partition: number, row: ClaimRow): ClaimedRecord => ({
   attempts: row.claims === null ? undefined : { claims: row.claims, failures: row.failures! }
 })
 
+/** What a record is made of, wherever it is stored: one array for each column, from `id` to `payload`. */
+export const fieldColumns = (
+  records: ReadonlyArray<EncodedRecord>
+): readonly [
+  ids: Array<string>,
+  keys: Array<string>,
+  headers: Array<string>,
+  times: Array<Date>,
+  payloads: Array<Uint8Array>
+] => [
+  records.map(({ id }) => escape(id)),
+  records.map(({ key }) => escapeOptional(key)),
+  records.map(({ headers }) => JSON.stringify(headers)),
+  records.map(({ time }) => new Date(time)),
+  records.map(({ payload }) => payload)
+]
+
 /** One array for each column, in the order of the parameters of `publish`. */
 export const toColumns = (
   records: ReadonlyArray<EncodedRecord>,
@@ -45,11 +62,4 @@ export const toColumns = (
   headers: Array<string>,
   times: Array<Date>,
   payloads: Array<Uint8Array>
-] => [
-  records.map((record) => partitionOf(record, partitions)),
-  records.map(({ id }) => escape(id)),
-  records.map(({ key }) => escapeOptional(key)),
-  records.map(({ headers }) => JSON.stringify(headers)),
-  records.map(({ time }) => new Date(time)),
-  records.map(({ payload }) => payload)
-]
+] => [records.map((record) => partitionOf(record, partitions)), ...fieldColumns(records)]

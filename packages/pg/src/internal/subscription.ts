@@ -96,10 +96,11 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
+  const gone = `gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2)`
   let leaving = false
   const heartbeat = `SELECT * FROM ${db.schema}.heartbeat($1, $2, $3::interval)`
   /** Of who has left the group: a heartbeat that was under way may have brought it back. */
-  const renewal = `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
+  const renewal = `WITH ${gone},
     renewed AS (
       UPDATE ${db.schema}.cursor SET lease_until = clock_timestamp() + $3::interval
       WHERE consumer_group = $1 AND holder = $2 RETURNING partition::integer, epoch
@@ -152,7 +153,7 @@ export const make = Effect.fnUntraced(function* (
       db,
       call(
         "leave",
-        `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
+        `WITH ${gone},
       released AS (
         UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity' WHERE consumer_group = $1 AND holder = $2
       )
@@ -173,7 +174,7 @@ export const make = Effect.fnUntraced(function* (
         db,
         call(
           "leave",
-          `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2)
+          `WITH ${gone}
           SELECT pg_notify($3, 'g' || $1::text)`,
           [group.id, member, db.channel]
         )

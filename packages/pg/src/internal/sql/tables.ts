@@ -1,6 +1,13 @@
 /** The tables. */
 import type { Names } from "./common.ts"
 
+/** What a record is made of, wherever it is stored. */
+const record = `id text COLLATE "C" NOT NULL,
+  key text COLLATE "C",
+  headers text NOT NULL,
+  published_at timestamptz NOT NULL,
+  payload bytea NOT NULL`
+
 export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   `CREATE TABLE ${s}.topic (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -12,11 +19,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   topic integer NOT NULL,
   partition smallint NOT NULL,
   log_offset bigint NOT NULL,
-  id text COLLATE "C" NOT NULL,
-  key text COLLATE "C",
-  headers text NOT NULL,
-  published_at timestamptz NOT NULL,
-  payload bytea NOT NULL,
+  ${record},
   stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (topic, partition, log_offset)
 )`,
@@ -26,11 +29,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   due_at timestamptz NOT NULL,
   seq bigint GENERATED ALWAYS AS IDENTITY,
   partition smallint NOT NULL,
-  id text COLLATE "C" NOT NULL,
-  key text COLLATE "C",
-  headers text NOT NULL,
-  published_at timestamptz NOT NULL,
-  payload bytea NOT NULL,
+  ${record},
   PRIMARY KEY (topic, due_at, seq)
 )`,
   `CREATE TABLE ${s}.consumer_group (
@@ -78,11 +77,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
   partition smallint NOT NULL,
   log_offset bigint NOT NULL,
-  id text COLLATE "C" NOT NULL,
-  key text COLLATE "C",
-  headers text NOT NULL,
-  published_at timestamptz NOT NULL,
-  payload bytea NOT NULL,
+  ${record},
   ordered boolean NOT NULL DEFAULT true,
   due_at timestamptz,
   stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -92,11 +87,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
   partition smallint NOT NULL,
   log_offset bigint NOT NULL,
-  id text COLLATE "C" NOT NULL,
-  key text COLLATE "C",
-  headers text NOT NULL,
-  published_at timestamptz NOT NULL,
-  payload bytea NOT NULL,
+  ${record},
   failure_tag text NOT NULL,
   failure_message text NOT NULL,
   failure_cause text NOT NULL,
