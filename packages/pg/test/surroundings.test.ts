@@ -1,9 +1,10 @@
 /** Schemas with odd names, several of them, several databases, and clients that an app has set up in its own way. */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
 import { assert, describe, it } from "@effect/vitest"
 import { Consumer, DeadLetters, Producer, Transport } from "@surety/core"
 import type { PgSchemaError } from "@surety/pg/PgSchemaError"
 import * as TestPostgres from "@surety/testing/TestPostgres"
-import { Data, Effect, Schedule, Stream } from "effect"
+import { Data, Effect, Fiber, Redacted, Result, Schedule, Stream } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import {
   effect,
@@ -17,10 +18,12 @@ import {
   Out,
   onServer,
   start,
+  TestDatabase,
   until,
   value,
   values
 } from "./support/nodes.ts"
+import { Wire } from "./support/wire.ts"
 
 class Refused extends Data.TaggedError("Refused") {}
 
@@ -188,6 +191,41 @@ describe("the app's client", () => {
       Effect.gen(function* () {
         const node = yield* start({ client: { multiplex: true, maxConnections: 2 } })
         yield* wholeFlow(node)
+      })
+    )
+  )
+
+  it.live(
+    "may share connections, where ours must not: a listener would keep the statements that were given its own",
+    () =>
+      inDatabase(
+        Effect.gen(function* () {
+          const { url } = yield* TestDatabase
+          const wire = new Wire(Redacted.value(url))
+          const resume = wire.silence("app:leases")
+          // Nothing is given up before this test is.
+          const node = yield* start({ lease: "10 minutes", client: { multiplex: true, stream: wire.stream } })
+          const flow = yield* Effect.forkChild(wholeFlow(node))
+          yield* until(
+            "the listener and the first heartbeat wait for a connection",
+            value<boolean>("SELECT count(*) = 1 AS value FROM surety.consumer_group")
+          )
+          resume()
+          yield* Fiber.join(flow)
+        })
+      )
+  )
+
+  it.live("may read and write types in its own way", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const types = PgTypes.makeRegistry()
+        const { timestamptz } = PgTypes.OID
+        types.register<unknown>(timestamptz, {
+          encode: (value) => PgTypes.encode(value, timestamptz),
+          decode: (bytes) => Result.map(PgTypes.decode(bytes, timestamptz, 1), String)
+        })
+        yield* wholeFlow(yield* start({ client: { types } }))
       })
     )
   )

@@ -75,6 +75,10 @@ export const make = Effect.fnUntraced(function* (
         transformQueryNames: undefined,
         transformResultNames: undefined,
         transformJson: undefined,
+        types: undefined,
+        // A listener keeps its connection, and with it whatever was to be sent on that one; and what waits for a lock
+        // would hold up the statements behind it, which could not even be interrupted.
+        multiplex: false,
         // Ours are single statements: an app's stricter default would only make them fail (rule 1).
         startupParameters: { ...sql.config.startupParameters, default_transaction_isolation: "read committed" },
         applicationName: `${sql.config.applicationName ?? "surety"}:${purpose}`.slice(0, 63),

@@ -138,13 +138,14 @@ export const make = Effect.fnUntraced(function* (
 
   /** The database is away, or another member is in our way: soon again. */
   const retryMillis = Math.min(1000, db.settings.leaseMillis / 6)
+  const renew = Effect.catchIf(
+    beat,
+    (error) => error.isRetryable,
+    (error) => Effect.as(Effect.logDebug(`cannot renew the leases for now: ${error.message}`), retryMillis)
+  )
   const beatOn = Effect.gen(function* () {
     const seen = membership.version
-    const rest = yield* Effect.catchIf(
-      beat,
-      (error) => error.isRetryable,
-      (error) => Effect.as(Effect.logDebug(`cannot renew the leases for now: ${error.message}`), retryMillis)
-    )
+    const rest = yield* renew
     yield* Effect.raceFirst(membership.changed(seen), Effect.sleep(rest))
   })
 
@@ -162,7 +163,7 @@ export const make = Effect.fnUntraced(function* (
       )
     ).pipe(Effect.andThen(Effect.sync(() => membership.notify())))
   )
-  yield* inRealTime(beat)
+  yield* inRealTime(renew)
   yield* Effect.forkScoped(
     inRealTime(Effect.forever(beatOn)).pipe(Effect.catch((error) => Queue.fail(assigned, error)))
   )

@@ -1,4 +1,7 @@
-/** The connections of a client, one of which can be cut before or after any message that the client sends. */
+/**
+ * The connections of a client, one of which can be cut before or after any
+ * message that the client sends; those of an application can fall silent.
+ */
 import * as net from "node:net"
 import { Duplex } from "node:stream"
 
@@ -18,6 +21,8 @@ export class Wire {
   readonly #streams = new Map<Duplex, string>()
   #armed: { readonly app: string; readonly at: number; readonly when: When } | undefined
   #messages: Array<string> = []
+  /** The applications that hear and say nothing, and what their connections do once they can again. */
+  readonly #silent = new Map<string, Array<() => void>>()
   /** How many messages the armed application has sent since it was armed. */
   sent = 0
   cut = false
@@ -44,6 +49,22 @@ export class Wire {
 
   disarm(): void {
     this.#armed = undefined
+  }
+
+  /** Carries nothing more of an application, new connections included, and keeps it open: until the returned function is called. */
+  silence(app: string): () => void {
+    const held: Array<() => void> = []
+    this.#silent.set(app, held)
+    return () => {
+      this.#silent.delete(app)
+      for (const pass of held) pass()
+    }
+  }
+
+  #pass(app: string | undefined, pass: () => void): void {
+    const held = app === undefined ? undefined : this.#silent.get(app)
+    if (held === undefined) pass()
+    else held.push(pass)
   }
 
   /** How many messages had been sent when those of the statement that contains the text were. */
@@ -115,20 +136,23 @@ export class Wire {
           }
           return
         }
-        socket.write(Buffer.concat(out), () => done())
+        this.#pass(app, () => socket.write(Buffer.concat(out)))
+        done()
       },
       final: (done) => {
-        socket.end()
+        this.#pass(app, () => socket.end())
         done()
       },
       destroy: (error, done) => {
         streams.delete(duplex)
-        if (!socket.writableEnded) socket.destroy()
+        this.#pass(app, () => {
+          if (!socket.writableEnded) socket.destroy()
+        })
         done(error)
       }
     })
-    socket.on("data", (chunk: Buffer) => receive(chunk))
-    socket.on("end", () => duplex.push(null))
+    socket.on("data", (chunk: Buffer) => this.#pass(app, () => receive(chunk)))
+    socket.on("end", () => this.#pass(app, () => duplex.push(null)))
     socket.on("error", (error) => duplex.destroy(error))
     return duplex
   }
