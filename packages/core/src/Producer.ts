@@ -11,7 +11,7 @@
  * handler it is kept back and stored just before the handler's transaction
  * settles; in a `sql.withTransaction` of the transport's own database it is
  * stored with that transaction. Nothing leaves before the commit, and a rollback
- * leaves nothing.
+ * leaves nothing; `publishNow` is the exception that says so in its name.
  *
  * With a `delay`, or `deliverAt`, all of this holds of a message that can be
  * read later: see `DelayedDelivery`, which publishing it then requires.
@@ -24,8 +24,9 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Channel from "./Channel.ts"
 import type { DelayedDelivery } from "./DelayedDelivery.ts"
-import type * as Guarantee from "./Guarantee.ts"
+import * as Guarantee from "./Guarantee.ts"
 import * as internal from "./internal/producer.ts"
+import { CurrentUnit } from "./internal/unit.ts"
 import type { PublishError } from "./PublishError.ts"
 import type * as Topic from "./Topic.ts"
 
@@ -145,3 +146,30 @@ export const publishAll = <
   PublishError,
   Guarantee.Required<G, C> | Delayed<Delay, At, C> | S["EncodingServices"]
 > => internal.publish(topic, payloads, options)
+
+/**
+ * Publishes one message at once, whether or not the caller is in a transaction.
+ *
+ * **When to use**
+ *
+ * For what is to be known even when the handler or the transaction fails: that
+ * an attempt was made, say.
+ *
+ * **Gotchas**
+ *
+ * It leaves although the transaction may be rolled back, and leaves again each
+ * time a handler is repeated: with an id of the topic's or of `options`, an
+ * exactly-once consumer takes it once. While it is stored, the transaction of
+ * the caller stays open.
+ *
+ * @category publishing
+ * @since 0.1.0
+ */
+export const publishNow: typeof publish = (topic, payload, options) =>
+  Effect.flatMap(Guarantee.required(topic), ({ transport }) =>
+    internal.publish(topic, [payload], options).pipe(
+      Effect.provideService(CurrentUnit, undefined),
+      transport.outsideTransaction,
+      Effect.map((receipts) => receipts[0]!)
+    )
+  )

@@ -271,6 +271,8 @@ export class Transport extends Context.Service<
     ) => Effect.Effect<void, TransportError>
     /** Whether the calling fiber is inside a transaction that `publish` would join. */
     readonly inTransaction: Effect.Effect<boolean>
+    /** Runs an effect as if the calling fiber were in no such transaction. */
+    readonly outsideTransaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
     /** Registers the group, joins it, and leaves it when the scope closes. */
     readonly subscribe: (options: SubscribeOptions) => Effect.Effect<Subscription, TransportError, Scope.Scope>
     /** How far a group has come. Fails with `InvalidState` for one that is not registered. */

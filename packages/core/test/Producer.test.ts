@@ -312,6 +312,28 @@ describe("publishing in an exactly-once handler", () => {
     }).pipe(Effect.provide(Surety.layerMemory))
   )
 
+  it.effect("leaves all the same, and with each attempt, where it is published now", () =>
+    Effect.gen(function* () {
+      const events = yield* Queue.unbounded<string>()
+      const consumer = Consumer.make(In, {
+        group: "in",
+        defectRetry: Schedule.recurs(1),
+        handler: (_, { attempt }) =>
+          Effect.gen(function* () {
+            const receipt = yield* Producer.publishNow(Out, `attempt ${attempt}`)
+            assert.strictEqual(receipt.state, "stored")
+            return yield* Effect.die("after it has published")
+          })
+      }).pipe(Consumer.orDeadLetter)
+      yield* Producer.publish(In, note("a")).pipe(
+        Effect.andThen(takeN(events, 2)),
+        Effect.map((found) => assert.deepStrictEqual(found, ["attempt 1", "attempt 2"])),
+        (body) => during(received(Out, events), body),
+        (body) => during(consumer, body)
+      )
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
+
   for (const [name, fault] of [
     ["hangs", Effect.never],
     ["dies", Effect.die("a mistake in the transport")]

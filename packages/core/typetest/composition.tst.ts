@@ -97,6 +97,7 @@ describe("what is complete compiles", () => {
 
   it("a topic's guarantee is what publishing to it requires", () => {
     expect(Producer.publish(Payments, "a")).type.toBe<Effect.Effect<Producer.Receipt, PublishError, ExactlyOnce>>()
+    expect(Producer.publishNow(Orders, "a")).type.toBe<Effect.Effect<Producer.Receipt, PublishError, AtLeastOnce>>()
     expect(Producer.publish(Orders, "a")).type.toBe<Effect.Effect<Producer.Receipt, PublishError, AtLeastOnce>>()
     expect(Producer.publishAll(Metrics, ["a"])).type.toBe<
       Effect.Effect<ReadonlyArray<Producer.Receipt>, PublishError, AtMostOnce>

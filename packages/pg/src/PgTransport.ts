@@ -31,7 +31,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { inTransaction, rows } from "./internal/database.ts"
+import { inTransaction, outsideTransaction, rows } from "./internal/database.ts"
 import * as delayed from "./internal/delayed.ts"
 import * as durability from "./internal/durability.ts"
 import { toTransportError } from "./internal/errors.ts"
@@ -114,6 +114,7 @@ const make = Effect.gen(function* () {
         yield* db.sql.afterCommit(Effect.sync(() => signal.stored(topic.id, partitions)))
       }),
     inTransaction: inTransaction(db),
+    outsideTransaction: outsideTransaction(db),
     subscribe: (options) => subscription.make(db, signal, declare, options),
     progress: (topic, group) =>
       rows<{ partition: number; settled: bigint; unread: bigint; parked: bigint }>(

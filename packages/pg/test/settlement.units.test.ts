@@ -68,6 +68,44 @@ describe("what a handler publishes", () => {
     )
   )
 
+  it.live("leaves all the same, and with each attempt, where it is published now", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const node = yield* start()
+        yield* node.publish(note("a"))
+        yield* node.consume(
+          Consumer.make(Work, {
+            group: "workers",
+            handler: Effect.fnUntraced(function* ({ id }: Note, { attempt }: Envelope.Envelope<Note>) {
+              yield* effect(id)
+              const receipt = yield* Effect.orDie(Producer.publishNow(Out, `attempt ${attempt}`))
+              assert.strictEqual(receipt.state, "stored")
+              yield* Effect.orDie(Producer.publish(Out, `handled by ${attempt}`))
+              if (attempt === 1) return yield* new Refused({ id })
+            })
+          }).pipe(Consumer.retry("Refused", Schedule.recurs(1)), Consumer.orDeadLetter)
+        )
+        yield* settled(1)
+        assert.deepStrictEqual(yield* published("out"), ["attempt 1", "attempt 2", "handled by 2"])
+        assert.deepStrictEqual(yield* effects, ["a"])
+        yield* node.run(
+          Effect.flatMap(SqlClient.SqlClient, (sql) =>
+            Effect.ignore(
+              sql.withTransaction(
+                Effect.gen(function* () {
+                  yield* Producer.publish(Out, "rolled back")
+                  yield* Producer.publishNow(Out, "now")
+                  return yield* new Refused({ id: "b" })
+                })
+              )
+            )
+          )
+        )
+        assert.deepStrictEqual(yield* published("out"), ["attempt 1", "attempt 2", "handled by 2", "now"])
+      })
+    )
+  )
+
   it.live("is published by nobody else when a fiber that it left behind tries", () =>
     inDatabase(
       Effect.gen(function* () {

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Backend from "@surety/core/Backend"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Reactivity from "effect/reactivity/Reactivity"
@@ -108,6 +109,15 @@ export const rows = <A extends object>(
 /** Whether the calling fiber is in a transaction of the app's client. */
 export const inTransaction = ({ sql }: Database): Effect.Effect<boolean> =>
   Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
+
+/** Runs an effect as if its fiber were in no transaction of the app's client. */
+export const outsideTransaction =
+  ({ sql }: Database) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.updateContext(
+      effect,
+      (context: Context.Context<R>) => Context.omit(sql.transactionService)(context) as Context.Context<R>
+    )
 
 /** The app's client inside one of its transactions, else one of our own connections. */
 export const joined = (db: Database): Effect.Effect<PgClient.PgClient> =>

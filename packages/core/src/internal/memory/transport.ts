@@ -295,6 +295,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
     declare,
     publish,
     inTransaction: Effect.map(CurrentTx, (tx) => tx !== undefined),
+    outsideTransaction: Effect.provideService(CurrentTx, undefined),
     subscribe,
     progress: (topic, name) =>
       access("progress", topic, () => {
