@@ -48,6 +48,7 @@ export interface Envelope<out A> {
  * @since 0.1.0
  */
 export interface EncodedRecord {
+  /** Empty where another program has published it, and the transport knows none: consumers tell who it is. */
   readonly id: string
   readonly key: string | undefined
   readonly headers: Headers

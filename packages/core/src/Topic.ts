@@ -28,6 +28,7 @@ export interface Topic<in out S extends Schema.Constraint, out G extends Guarant
   readonly partitions: number
   readonly version: number
   readonly older: Readonly<Record<number, Schema.Decoder<S["Type"]>>>
+  readonly foreign: Foreign
   readonly id: ((payload: S["Type"]) => string) | undefined
   readonly key: ((payload: S["Type"]) => string | undefined) | undefined
 }
@@ -39,6 +40,14 @@ export interface Topic<in out S extends Schema.Constraint, out G extends Guarant
  * @since 0.1.0
  */
 export type Any = Topic<any, Guarantee.Name, any>
+
+/**
+ * What becomes of a message without an id, which another program has published.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Foreign = "consume" | "dead-letter"
 
 /**
  * How a topic is declared.
@@ -71,6 +80,17 @@ export interface Options<S extends Schema.Constraint, G extends Guarantee.Name, 
    * newer.
    */
   readonly older?: Readonly<Record<number, Schema.Decoder<S["Type"]>>> | undefined
+  /**
+   * What becomes of messages that another program has published without an id:
+   * those that are CloudEvents have one, made of their `source` and `id`.
+   *
+   * - `dead-letter`, the default: they are kept whole in the dead letters, since
+   *   copies of them could not be told.
+   * - `consume`: their id is `topic/partition/offset`, whatever {@link id} says.
+   *   It is the same on every delivery; a copy that is published again is a
+   *   message of its own.
+   */
+  readonly foreign?: Foreign | undefined
   /** The channel on which its guarantee is provided. Default: the unnamed one. */
   readonly channel?: Channel.ChannelClass<C> | undefined
 }
@@ -112,6 +132,7 @@ export const make = <S extends Schema.Constraint, const G extends Guarantee.Name
     partitions: options.partitions ?? 8,
     version: options.version ?? 1,
     older: options.older ?? {},
+    foreign: options.foreign ?? "dead-letter",
     id: options.id,
     key: options.key
   })

@@ -196,6 +196,15 @@ describe("Transaction", () => {
   })
 })
 
+describe("a topic", () => {
+  it("says of messages without an id one of two things", () => {
+    Topic.make("payments", { ...options, guarantee: "exactly-once", foreign: "consume" })
+    Topic.make("payments", { ...options, guarantee: "exactly-once", foreign: "dead-letter" })
+    // @ts-expect-error Type '"discard"' is not assignable to type 'Foreign | undefined'.
+    Topic.make("payments", { ...options, guarantee: "exactly-once", foreign: "discard" })
+  })
+})
+
 describe("publishing", () => {
   it("takes the payload of its topic", () => {
     // @ts-expect-error Type 'number' is not assignable to type 'bigint'.

@@ -7,6 +7,8 @@ import * as Tracer from "effect/Tracer"
 import type { Envelope } from "../Envelope.ts"
 
 const header = "traceparent"
+/** Where a CloudEvent has it that was published by a program which knows no other one. */
+const ofCloudEvent = "ce_traceparent"
 
 /** Whether anything but memory would see a span. */
 export const isTraced: Effect.Effect<boolean> = Effect.map(Tracer.Tracer, (tracer) => tracer !== Tracer.nativeTracer)
@@ -51,7 +53,9 @@ export const processing =
         kind: "consumer",
         root: true,
         links: messages.flatMap(({ headers }) => {
-          const producer = HttpTraceContext.w3c(Headers.fromInput({ [header]: headers[header] }))
+          const producer = HttpTraceContext.w3c(
+            Headers.fromInput({ [header]: headers[header] ?? headers[ofCloudEvent] })
+          )
           return Option.isSome(producer) ? [{ span: producer.value, attributes: {} }] : []
         }),
         attributes: {

@@ -7,7 +7,7 @@ import * as deadLetters from "./deadLetters.ts"
 import { toTransportError } from "./errors.ts"
 import { type ClaimRow, toClaimed } from "./records.ts"
 import type { Signals } from "./signals.ts"
-import { unescape } from "./text.ts"
+import { escapeOptional, nullText, unescape } from "./text.ts"
 
 interface ParkedRow {
   readonly log_offset: bigint
@@ -65,8 +65,9 @@ export const make = (
           "park",
           `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR NO KEY UPDATE),
           due AS (
-            SELECT p.log_offset, CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000.0) END AS due_at
-            FROM unnest($4::bigint[], $5::bigint[]) AS p(log_offset, due_at)
+            SELECT p.log_offset, nullif(p.key, '${nullText}') AS key,
+              CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000.0) END AS due_at
+            FROM unnest($4::bigint[], $5::text[], $6::bigint[]) AS p(log_offset, key, due_at)
           ),
           again AS (
             UPDATE ${db.schema}.redelivery r SET due_at = due.due_at FROM held, due
@@ -76,14 +77,15 @@ export const make = (
             INSERT INTO ${db.schema}.redelivery (
               consumer_group, partition, log_offset, id, key, headers, published_at, payload, due_at, stored_at
             )
-            SELECT held.consumer_group, held.partition, l.log_offset, l.id, l.key, l.headers, l.published_at, l.payload, due.due_at, l.stored_at
+            SELECT held.consumer_group, held.partition, l.log_offset, l.id, due.key, l.headers, l.published_at, l.payload, due.due_at, l.stored_at
             FROM held, due JOIN ${db.schema}.log l
-              ON l.topic = $6 AND l.partition = $2 AND l.log_offset = due.log_offset
+              ON l.topic = $7 AND l.partition = $2 AND l.log_offset = due.log_offset
             ON CONFLICT DO NOTHING
           )
           SELECT 1 AS held FROM held`,
           [
             records.map(({ offset }) => BigInt(offset)),
+            records.map(({ key }) => escapeOptional(key)),
             // The client wants the elements of an array to be of one size.
             records.map(({ dueAt }) => BigInt(Math.ceil(dueAt ?? -1))),
             group.topic.id

@@ -44,7 +44,7 @@ export const handleDirect = (
       yield* tellEnding(served, item, ending)
       return "parked"
     }
-    const letters = ending?._tag === "DeadLetter" ? [yield* deadLetterOf(served, item, ending.failure)] : []
+    const letters = ending?._tag === "DeadLetter" ? [yield* deadLetterOf(served, item, ending)] : []
     if (item.parked) {
       // In one step: a redrive in between would find the letter, and its message still kept aside.
       yield* persist(redeliver!.settle([item], letters))
@@ -73,7 +73,7 @@ export const handleDirect = (
     if (ending !== undefined) return yield* settle(item, ending)
     const payload = yield* Effect.exit(decode(context, item))
     if (Exit.isFailure(payload)) {
-      return yield* settle(item, { _tag: "DeadLetter", failure: failureOf(payload.cause) })
+      return yield* settle(item, { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: 0 })
     }
     const exit = yield* run([item], [payload.value]).pipe(releasedOnInterrupt(served, item))
     return Exit.isSuccess(exit) ? yield* settle(item, undefined) : yield* settleFailed(item, exit.cause)

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import { type Envelope, schemaVersionHeader } from "../../Envelope.ts"
 import { decodePayload } from "../codec.ts"
+import { isAnonymous } from "../foreign.ts"
 import * as trace from "../trace.ts"
 import type { Context } from "./context.ts"
 import type { Item } from "./keyedQueue.ts"
@@ -29,6 +30,19 @@ export class UnknownVersion extends Error {
   }
 }
 
+/** A message without an id, of which the topic does not say that it is to be consumed: dead-lettered without an attempt. */
+export class MissingId extends Error {
+  readonly _tag = "MissingId"
+  constructor() {
+    super(
+      `the message has no id: another program has published it, and not as a CloudEvent; declare the topic with foreign: "consume", and redrive it`
+    )
+  }
+}
+
+/** Why a message is dead-lettered without an attempt. */
+export type Undecoded = DecodeFailed | UnknownVersion | MissingId
+
 /** A handler that took longer than its consumer allows. */
 export class HandlerTimeout extends Error {
   readonly _tag = "HandlerTimeout"
@@ -45,10 +59,8 @@ export class Crashed extends Error {
   }
 }
 
-export const decode = (
-  { consumer: { topic } }: Context,
-  { record }: Item
-): Effect.Effect<unknown, DecodeFailed | UnknownVersion, any> => {
+export const decode = ({ consumer: { topic } }: Context, { record }: Item): Effect.Effect<unknown, Undecoded, any> => {
+  if (topic.foreign === "dead-letter" && isAnonymous(topic.name, record)) return Effect.fail(new MissingId())
   const version = record.headers[schemaVersionHeader] ?? "1"
   const schema: Schema.Constraint | undefined =
     version === `${topic.version}`

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { Signal } from "../../Backend.ts"
 import type { Assignment, ClaimedRecord } from "../../Transport.ts"
+import { identify } from "../foreign.ts"
 import { type Context, type End, persist } from "./context.ts"
 import { handleDirect } from "./direct.ts"
 import { type Item, KeyedQueue, makeItem } from "./keyedQueue.ts"
@@ -31,7 +32,7 @@ export const servePartition = (
   const redeliver =
     assignment.redelivery === undefined
       ? undefined
-      : new Redeliver(assignment.redelivery, queue, progress, atMostOnce, settings.prefetch)
+      : new Redeliver(topic.name, assignment.redelivery, queue, progress, atMostOnce, settings.prefetch)
   const served: Served = { context, assignment, progress, redeliver }
   const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
 
@@ -78,7 +79,8 @@ export const servePartition = (
           yield* queue.signal.changed(seen)
           continue
         }
-        const records = yield* persist(assignment.claim(room))
+        const claimed = yield* persist(assignment.claim(room))
+        const records = claimed.map((record) => identify(topic.name, record))
         const last = records[records.length - 1]!.offset
         observer.tell({ _tag: "Claimed", partition, epoch, count: records.length })
         if (atMostOnce) {

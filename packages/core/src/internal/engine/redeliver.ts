@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { ClaimedRecord, ParkedRecord, Redelivery } from "../../Transport.ts"
 import type { TransportError } from "../../TransportError.ts"
+import { identify } from "../foreign.ts"
 import { persist } from "./context.ts"
 import { type Item, type KeyedQueue, makeItem } from "./keyedQueue.ts"
 import { Parking } from "./parking.ts"
@@ -20,6 +21,7 @@ const readSize = 16
 export const maxParked = 10_000
 
 export class Redeliver {
+  readonly #topic: string
   readonly #redelivery: Redelivery
   readonly #queue: KeyedQueue
   readonly #progress: Progress
@@ -28,7 +30,15 @@ export class Redeliver {
   readonly #prefetch: number
   readonly parking: Parking
 
-  constructor(redelivery: Redelivery, queue: KeyedQueue, progress: Progress, once: boolean, prefetch: number) {
+  constructor(
+    topic: string,
+    redelivery: Redelivery,
+    queue: KeyedQueue,
+    progress: Progress,
+    once: boolean,
+    prefetch: number
+  ) {
+    this.#topic = topic
     this.#redelivery = redelivery
     this.#queue = queue
     this.#progress = progress
@@ -67,7 +77,8 @@ export class Redeliver {
       const now = yield* Clock.currentTimeMillis
       const { nextAt, offsets } = parking.take(Math.min(readSize, room), now)
       if (offsets.length > 0) {
-        const records = yield* persist(this.#redelivery.read(offsets))
+        const read = yield* persist(this.#redelivery.read(offsets))
+        const records = read.map((record) => identify(this.#topic, record))
         const found = new Set(records.map(({ offset }) => offset))
         for (const offset of offsets) if (!found.has(offset)) parking.settle(offset)
         // One of its key may have failed again meanwhile: then its turn is over.

@@ -22,9 +22,16 @@ export interface Served {
   readonly redeliver: Redeliver | undefined
 }
 
+/** Of so many attempts: none where the handler never saw it. */
+interface DeadLettered {
+  readonly _tag: "DeadLetter"
+  readonly failure: Failure
+  readonly attempts: number
+}
+
 /** How an item ended, apart from being handled. */
 export type Ending =
-  | { readonly _tag: "DeadLetter"; readonly failure: Failure }
+  | DeadLettered
   | { readonly _tag: "Discard" }
   /** Not for good: kept aside until it is due. */
   | { readonly _tag: "Park"; readonly dueAt: number }
@@ -49,7 +56,7 @@ export const beginAttempt = Effect.fnUntraced(function* (
   // Other messages were in flight at the first one, perhaps: that alone never condemns.
   if (crashes <= context.consumer.settings.maxCrashes) return undefined
   item.attempt--
-  return { _tag: "DeadLetter", failure: failureOf(Cause.die(new Crashed(crashes))) }
+  return { _tag: "DeadLetter", failure: failureOf(Cause.die(new Crashed(crashes))), attempts: item.attempt }
 })
 
 /**
@@ -109,12 +116,18 @@ export const failed = Effect.fnUntraced(function* (
         yield* persist(assignment.endAttempt(item.record.offset, "failed"))
       context.observer.tell({ _tag: "Stopped", failure: failureTagOf(cause), ...message })
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
-    default:
+    case "DeadLetter":
+      return { ...decision, attempts: item.attempt }
+    case "Discard":
       return decision
   }
 })
 
-export const deadLetterOf = ({ context }: Served, item: Item, failure: Failure): Effect.Effect<DeadLetter> =>
+export const deadLetterOf = (
+  { context }: Served,
+  item: Item,
+  { attempts, failure }: DeadLettered
+): Effect.Effect<DeadLetter> =>
   Effect.map(Clock.currentTimeMillis, (time) => {
     const { attempts: _, ...record } = item.record
     return {
@@ -122,7 +135,7 @@ export const deadLetterOf = ({ context }: Served, item: Item, failure: Failure):
       group: context.consumer.settings.group,
       record,
       failure,
-      attempts: failure.tag === "DecodeFailed" || failure.tag === "UnknownVersion" ? 0 : item.attempt,
+      attempts,
       time
     }
   })
@@ -144,7 +157,7 @@ export const tellEnding = ({ assignment, context }: Served, item: Item, ending: 
           topic: context.consumer.topic.name,
           group: context.consumer.settings.group,
           id: item.record.id,
-          attempts: item.attempt
+          attempts: ending.attempts
         })
       )
   }

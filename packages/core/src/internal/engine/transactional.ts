@@ -20,7 +20,7 @@ import { TransportError } from "../../TransportError.ts"
 import { CurrentUnit, makeUnit, type Unit } from "../unit.ts"
 import { type End, infrastructureRetry } from "./context.ts"
 import { failureOf } from "./failures.ts"
-import { type DecodeFailed, decode, runHandler, type UnknownVersion } from "./handler.ts"
+import { decode, runHandler, type Undecoded } from "./handler.ts"
 import { type Alone, isolate } from "./isolate.ts"
 import type { Item } from "./keyedQueue.ts"
 import { ofItem } from "./observer.ts"
@@ -165,7 +165,7 @@ export const handleTransactional =
       }
       const body = Effect.gen(function* () {
         const outcomes: Array<Committed["outcomes"][number]> = []
-        const decoded: Array<Exit.Exit<unknown, DecodeFailed | UnknownVersion> | undefined> = []
+        const decoded: Array<Exit.Exit<unknown, Undecoded> | undefined> = []
         const entries: Array<{ readonly id: string; readonly outcome: "handled" | "discarded" | "dead" }> = []
         // Rule 19: kept aside and passed by the cursor in one transaction. It is not settled, and has no inbox row.
         for (const { item, ending } of plans) {
@@ -193,9 +193,9 @@ export const handleTransactional =
           } else if (payload !== undefined && Exit.isSuccess(payload)) {
             fit.push({ item, payload: payload.value })
           } else if (payload !== undefined) {
-            outcome = { _tag: "DeadLetter", failure: failureOf(payload.cause) }
+            outcome = { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: 0 }
           }
-          if (outcome._tag === "DeadLetter") letters.push(yield* deadLetterOf(served, item, outcome.failure))
+          if (outcome._tag === "DeadLetter") letters.push(yield* deadLetterOf(served, item, outcome))
           outcomes.push({ item, outcome })
         }
         // One handler at a time: a savepoint that one rolls back must not take another's writes.

@@ -140,25 +140,30 @@ const inboxOf = ({ description, retention }: Inbox["Service"]): Part =>
       }
 
 /** What the declaration leaves to those who publish, where copies of a message are told by its id. */
-const declarationOf = (topic: Topic.Any, delivery: Delivery): ReadonlyArray<Part> =>
-  delivery.unit === undefined || topic.id !== undefined
-    ? []
-    : [
-        {
-          layer: "Topic.make",
-          promise: "every publish is a message of its own, unless it is given an id",
-          gaps: [],
-          assumptions: [
-            {
-              holds: "a publish that the app repeats is given the id of the first one",
-              known: "not checked",
-              otherwise: "repetition",
-              raisedBy: "id on the topic, so that the payload says which copies are one message"
-            }
-          ],
-          possible: []
-        }
-      ]
+const declarationOf = (topic: Topic.Any, delivery: Delivery): ReadonlyArray<Part> => {
+  if (delivery.unit === undefined) return []
+  const generated: Assumption = {
+    holds: "a publish that the app repeats is given the id of the first one",
+    known: "not checked",
+    otherwise: "repetition",
+    raisedBy: "id on the topic, so that the payload says which copies are one message"
+  }
+  const foreign: Assumption = {
+    holds: "no other program publishes a message twice without an id",
+    known: "not checked",
+    otherwise: "repetition",
+    raisedBy: `CloudEvents headers in what it publishes, or foreign: "dead-letter" on the topic`
+  }
+  const assumptions = [
+    ...(topic.id === undefined ? [generated] : []),
+    ...(topic.foreign === "consume" ? [foreign] : [])
+  ]
+  const promise =
+    topic.id === undefined
+      ? "every publish is a message of its own, unless it is given an id"
+      : "the payload says which copies are one message"
+  return assumptions.length === 0 ? [] : [{ layer: "Topic.make", promise, gaps: [], assumptions, possible: [] }]
+}
 
 const certainty: ReadonlyArray<Assumption["known"]> = ["not checked", "configured", "checked at start", "read"]
 

@@ -6,6 +6,7 @@ import { delivery } from "./delivery.ts"
 import { failures } from "./failures.ts"
 import { fairness } from "./fairness.ts"
 import { fencing } from "./fencing.ts"
+import { foreign } from "./foreign.ts"
 import { later } from "./later.ts"
 import { lifecycle } from "./lifecycle.ts"
 import { nodes } from "./nodes.ts"
@@ -18,6 +19,7 @@ import { units } from "./units.ts"
 export const scenarios = {
   delivery,
   records,
+  "messages of other programs": foreign,
   "at most once": atMostOnce,
   "units of work": units,
   failures,
