@@ -11,8 +11,10 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as internal from "./internal/memory/store.ts"
+import { CurrentTx } from "./internal/memory/transaction.ts"
 
 /**
  * The shared state. Opaque.
@@ -36,6 +38,60 @@ export class MemoryStore extends Context.Service<MemoryStore, internal.Store>()(
  */
 export const Node = Context.Reference<{ alive: boolean }>("@surety/core/MemoryStore/Node", {
   defaultValue: () => ({ alive: true })
+})
+
+/**
+ * A transaction of the store. Opaque, but for whoever keeps rows of his own in
+ * memory, which are to be part of it.
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export interface Transaction {
+  readonly state: "open" | "committed" | "aborted"
+  /** Run when it commits, in their order and all at once: they cannot fail. */
+  readonly changes: Array<() => void>
+  /** Run when it is aborted. */
+  readonly undo: Array<() => void>
+  /** Opens when it has ended, in whichever way. */
+  readonly ended: Latch.Latch
+}
+
+/**
+ * The transaction that the calling fiber is in.
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export const currentTransaction: Effect.Effect<Transaction | undefined> = CurrentTx
+
+/**
+ * Aborts a transaction that is open, as a store does when it loses the
+ * connection.
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export const abort = (transaction: Transaction): void => internal.abort(transaction as internal.Tx)
+
+/**
+ * What keeps a promise of the store: `epoch`, that a former holder of a
+ * partition settles nothing more; `horizon`, that no record is passed over
+ * which commits late.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Protection = internal.Protection
+
+/**
+ * Protections that are switched off, for a test that shows what would go wrong.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const Unprotected = Context.Reference<ReadonlySet<Protection>>("@surety/core/MemoryStore/Unprotected", {
+  defaultValue: () => new Set()
 })
 
 /**
@@ -93,7 +149,7 @@ export const layer: Layer.Layer<MemoryStore> = Layer.effect(
       maxRecordBytes: maxRecordBytes ?? 1024 * 1024,
       retention: { log: toRetention(retention?.log), inbox: toRetention(retention?.inbox) }
     }
-    return internal.make(settings, yield* Clock.Clock)
+    return internal.make(settings, yield* Clock.Clock, yield* Unprotected)
   })
 )
 

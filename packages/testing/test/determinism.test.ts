@@ -27,7 +27,7 @@ const historyOf = (scenario: Scenario, backend = TransportTest.memory()) =>
     return History.timeline(harness.history.events)
   }).pipe(
     Effect.scoped,
-    Effect.provide(Layer.fresh(Layer.mergeAll(backend.store, TestClock.layer()))),
+    Effect.provide(Layer.fresh(Layer.provideMerge(backend.store, TestClock.layer()))),
     Random.withSeed("seed")
   )
 

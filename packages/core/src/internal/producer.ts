@@ -10,6 +10,7 @@ import { CurrentCloudEvents, toHeaders } from "../CloudEvents.ts"
 import { DelayedDelivery, type Due } from "../DelayedDelivery.ts"
 import { contentTypeHeader, type EncodedRecord, schemaVersionHeader } from "../Envelope.ts"
 import * as Guarantee from "../Guarantee.ts"
+import { Interference } from "../Interference.ts"
 import { MessageId } from "../MessageId.ts"
 import type * as Producer from "../Producer.ts"
 import {
@@ -51,22 +52,34 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
         return records.map(({ id }) => ({ id, state: "joined" as const }))
       }
       const delivery = yield* later(guaranteed, topic, records, options)
-      const unit = yield* CurrentUnit
-      let state: Producer.Receipt["state"] = "joined"
-      if (unit !== undefined) {
-        yield* keepBack(unit, delivery, topic, records)
-      } else if (yield* delivery.transport.inTransaction) {
-        yield* Effect.mapError(delivery.transport.publish(Topic.declaration(topic), records), (cause) =>
-          error(topic, records, new NotSent({ cause }))
-        )
-      } else {
-        yield* send(delivery, topic, records)
-        state = "stored"
-      }
+      const around = yield* Interference
+      const handing = handOver(delivery, topic, records)
+      const state = yield* around === undefined ? handing : around.publish(topic.name, records, handing)
       yield* Metric.update(metrics.publishedOf(topic.name), records.length)
       return records.map(({ id }) => ({ id, state }))
     }).pipe(trace.publishing(guaranteed.transport.characteristics.name, topic.name, payloads.length))
   )
+
+/** Gives records to the transport, or to the transaction that the calling fiber is in. */
+const handOver = Effect.fnUntraced(function* (
+  delivery: Guarantee.Delivery<Guarantee.Name>,
+  topic: Topic.Any,
+  records: ReadonlyArray<EncodedRecord>
+): Effect.fn.Return<Producer.Receipt["state"], PublishError> {
+  const unit = yield* CurrentUnit
+  if (unit !== undefined) {
+    yield* keepBack(unit, delivery, topic, records)
+    return "joined"
+  }
+  if (yield* delivery.transport.inTransaction) {
+    yield* Effect.mapError(delivery.transport.publish(Topic.declaration(topic), records), (cause) =>
+      error(topic, records, new NotSent({ cause }))
+    )
+    return "joined"
+  }
+  yield* send(delivery, topic, records)
+  return "stored"
+})
 
 /** The greatest time that a `Date` holds. */
 const maxMillis = 8.64e15

@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import { type ConsumeError, InvalidConsumer } from "../../ConsumeError.ts"
 import type { Consumer, Running, Status } from "../../Consumer.ts"
 import * as Guarantee from "../../Guarantee.ts"
+import { Interference } from "../../Interference.ts"
 import { CurrentCollector, notRunning } from "../explain/collector.ts"
 import { invalidName, invalidPartitions, invalidVersions } from "../names.ts"
 import { BatchSize, type Context } from "./context.ts"
@@ -54,6 +55,7 @@ export const start = Effect.fnUntraced(function* <A, R>(
     return notRunning
   }
   const lifecycle = yield* Lifecycle.make
+  const around = yield* Interference
   const observer = new Observer(topic.name, settings.group, yield* Effect.context<never>())
   const context: Context = {
     consumer,
@@ -62,6 +64,7 @@ export const start = Effect.fnUntraced(function* <A, R>(
     batch: new BatchSize(settings.batchSize),
     observer,
     lifecycle,
+    around,
     redeliverAfter: Duration.toMillis(settings.redeliverAfter)
   }
   const joined = Deferred.makeUnsafe<void, ConsumeError>()
@@ -85,7 +88,7 @@ export const start = Effect.fnUntraced(function* <A, R>(
             while: ({ reason }) => reason._tag === "TransportFailed" && Deferred.isDoneUnsafe(joined)
           })
         )
-  yield* restarted.pipe(
+  yield* (around === undefined ? restarted : around.consumer(consumer, restarted)).pipe(
     Effect.onError((cause) =>
       Cause.hasInterruptsOnly(cause)
         ? Effect.void

@@ -4,6 +4,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Semaphore from "effect/Semaphore"
 import type { Consumer } from "../../Consumer.ts"
 import type { Delivery, Name } from "../../Guarantee.ts"
+import type { Around } from "../../Interference.ts"
 import type { TransportError } from "../../TransportError.ts"
 import type { Lifecycle } from "./lifecycle.ts"
 import type { Observer } from "./observer.ts"
@@ -16,6 +17,7 @@ export interface Context {
   readonly batch: BatchSize
   readonly observer: Observer
   readonly lifecycle: Lifecycle
+  readonly around: Around | undefined
   /** Retries that wait for more milliseconds than this are kept aside in the store. */
   readonly redeliverAfter: number
 }

@@ -75,7 +75,7 @@ export const decode = ({ consumer: { topic } }: Context, { record }: Item): Effe
 
 /** Runs the handler for messages: one, or those of a batch. */
 export const runHandler = (
-  { consumer, delivery, observer }: Context,
+  { around, consumer, delivery, observer }: Context,
   items: ReadonlyArray<Item>,
   payloads: ReadonlyArray<unknown>,
   epoch: number
@@ -96,15 +96,18 @@ export const runHandler = (
       payload: payloads[index]
     })
   )
+  const given = { consumer, envelopes, records: items.map(({ record }) => record) }
   return Effect.suspend(() => {
     for (const item of items) observer.tell({ _tag: "Started", ...ofItem(item, epoch) })
-    return consumer.handler(envelopes)
+    const handling = consumer.handler(envelopes)
+    return around === undefined ? handling : around.handler(given, handling)
   }).pipe(
     Effect.timeoutOrElse({
       duration: handlerTimeout,
       orElse: () => Effect.die(new HandlerTimeout(handlerTimeout))
     }),
     Effect.scoped,
+    (effect) => (around === undefined ? effect : around.run(given, effect)),
     trace.processing(delivery.transport.characteristics.name, envelopes),
     (effect) => observer.running(effect)
   )

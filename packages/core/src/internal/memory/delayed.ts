@@ -1,11 +1,10 @@
 /** Records that are stored and not readable yet, and the fiber that makes them so. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { DelayedDelivery, Due } from "../../DelayedDelivery.ts"
 import { MemoryStore, Node } from "../../MemoryStore.ts"
-import { accessFrom, append, storeWith } from "./log.ts"
-import type { Delayed, Store } from "./store.ts"
+import { append, makeAccess, storeWith } from "./log.ts"
+import { commit, type Delayed, makeTx, type Store } from "./store.ts"
 
 /** Sorted by due time, then by publish order: behind all that are due no later. */
 const insert = ({ delayed }: Store, entry: Delayed): void => {
@@ -24,7 +23,11 @@ const insert = ({ delayed }: Store, entry: Delayed): void => {
 const deliverDue = (store: Store, now: number): number => {
   const { waiting } = store.delayed
   const due = waiting.findIndex(({ dueAt }) => dueAt > now)
-  for (const { record, topic } of waiting.splice(0, due === -1 ? waiting.length : due)) append(store, topic, [record])
+  const tx = makeTx()
+  for (const { record, topic } of waiting.splice(0, due === -1 ? waiting.length : due)) {
+    append(store, tx, topic, [record])
+  }
+  commit(tx)
   return waiting[0]?.dueAt ?? Infinity
 }
 
@@ -34,10 +37,11 @@ export const make: Effect.Effect<DelayedDelivery["Service"], never, MemoryStore 
   function* () {
     const store = yield* MemoryStore
     const node = yield* Node
-    const access = accessFrom(node)
+    const access = yield* makeAccess
     const { changed } = store.delayed
 
-    yield* Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    yield* Effect.suspend(() => {
+      const now = store.now()
       const seen = changed.version
       // What a dead node is asked for goes on when the node comes back.
       const nextAt = node.alive ? deliverDue(store, now) : now + 1000
@@ -48,12 +52,13 @@ export const make: Effect.Effect<DelayedDelivery["Service"], never, MemoryStore 
     return {
       store,
       publish: (topic, records, due) =>
-        Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          storeWith(store, access, topic, records, () => {
-            for (const record of records) insert(store, { topic: topic.name, record, dueAt: dueAt(due, now) })
-            changed.notify()
-          })
-        )
+        storeWith(store, access, topic, records, (tx) => {
+          const now = store.now()
+          for (const record of records) {
+            tx.changes.push(() => insert(store, { topic: topic.name, record, dueAt: dueAt(due, now) }))
+          }
+          tx.changed.add(changed)
+        })
     }
   }
 )

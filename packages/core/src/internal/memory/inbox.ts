@@ -2,9 +2,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Holder, Inbox } from "../../Inbox.ts"
-import { MemoryStore, Node } from "../../MemoryStore.ts"
+import { MemoryStore } from "../../MemoryStore.ts"
 import { Transaction } from "../../Transaction.ts"
 import { Fenced, TransactionFailed, TransportError, Unavailable } from "../../TransportError.ts"
+import { makeAccess } from "./log.ts"
 import { trimInbox } from "./retention.ts"
 import { abort, commit, groupKey, makeTx, type Tx } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
@@ -12,45 +13,62 @@ import { storeDeadLetters } from "./transport.ts"
 
 export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.gen(function* () {
   const store = yield* MemoryStore
-  const node = yield* Node
+  const access = yield* makeAccess
 
   const { inbox: retention } = store.settings.retention
 
-  const unavailable = (topic: string) =>
-    new TransportError({
-      operation: "transaction",
-      topic,
-      reason: new Unavailable({ detail: "the store cannot be reached" })
-    })
-  const fenced = ({ epoch, group, partition, topic }: Holder) =>
-    new TransportError({ operation: "transaction", topic, reason: new Fenced({ group, partition, epoch }) })
   const groupOf = (topic: string, group: string) => store.groups.get(groupKey(topic, group))!
 
   const transaction = <A, E, R>(holder: Holder, body: Effect.Effect<A, E, R>) =>
     Effect.suspend(() => {
-      if (!node.alive) return Effect.fail(unavailable(holder.topic))
-      const cursor = groupOf(holder.topic, holder.group).cursors[holder.partition]!
-      if (cursor.epoch !== holder.epoch) return Effect.fail(fenced(holder))
-      const tx = makeTx()
-      cursor.transactions.add(tx)
-      return body.pipe(
-        Effect.provideService(CurrentTx, tx),
+      const { epoch, group, partition, topic } = holder
+      const cursor = groupOf(topic, group).cursors[partition]!
+      const fencing = !store.unprotected.has("epoch")
+      const stale = () => fencing && cursor.epoch !== epoch
+      const transaction = makeTx()
+      const begin = access(
+        "begin",
+        topic,
+        () => {
+          if (stale()) return new Fenced({ group, partition, epoch })
+          if (fencing) cursor.transactions.add(transaction)
+          return undefined
+        },
+        { holder, transaction }
+      )
+      // Invariant 10: what a successor has ended does not commit.
+      const end = access(
+        "commit",
+        topic,
+        () => {
+          if (commit(transaction)) return undefined
+          return stale()
+            ? new Fenced({ group, partition, epoch })
+            : new Unavailable({ detail: "the connection to the store was lost, and the transaction with it" })
+        },
+        { holder, transaction }
+      )
+      const work = body.pipe(
+        Effect.provideService(CurrentTx, transaction),
         Effect.provideService(Transaction, {
           store,
-          afterCommit: (effect) => Effect.sync(() => void tx.afterCommit.push(effect))
+          afterCommit: (effect) => Effect.sync(() => void transaction.afterCommit.push(effect))
         }),
         Effect.onExit((exit) =>
-          Effect.suspend(() => {
-            cursor.transactions.delete(tx)
-            if (Exit.isFailure(exit)) return Effect.sync(() => abort(tx))
-            if (!node.alive) {
-              abort(tx)
-              return Effect.fail(unavailable(holder.topic))
-            }
-            if (!commit(tx)) return Effect.fail(fenced(holder))
-            return Effect.forEach(tx.afterCommit, (effect) => Effect.ignoreCause(effect), { discard: true })
-          })
+          Exit.isFailure(exit)
+            ? Effect.void
+            : Effect.andThen(
+                end,
+                Effect.forEach(transaction.afterCommit, (effect) => Effect.ignoreCause(effect), { discard: true })
+              )
         )
+      )
+      return Effect.ensuring(
+        Effect.andThen(begin, work),
+        Effect.sync(() => {
+          cursor.transactions.delete(transaction)
+          abort(transaction)
+        })
       )
     })
 
@@ -71,6 +89,7 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
     admit: (holder, entries) =>
       Effect.gen(function* () {
         const tx = (yield* CurrentTx) as Tx
+        yield* access("admit", holder.topic, () => undefined, { holder, transaction: tx })
         const group = groupOf(holder.topic, holder.group)
         trimInbox(store, group)
         const { inbox, settledAt } = group

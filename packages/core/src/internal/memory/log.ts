@@ -2,6 +2,8 @@
 import * as Effect from "effect/Effect"
 import { partitionOf, recordBytes } from "../../Backend.ts"
 import type { EncodedRecord } from "../../Envelope.ts"
+import { Interference, type Operation } from "../../Interference.ts"
+import { Node } from "../../MemoryStore.ts"
 import type { TopicDeclaration } from "../../Transport.ts"
 import {
   RecordTooLarge,
@@ -12,72 +14,98 @@ import {
   Unavailable
 } from "../../TransportError.ts"
 import { trimLog } from "./retention.ts"
-import { makeLog, type Store } from "./store.ts"
+import { abort, commit, makeLog, makeTx, type Store, type Tx } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
 export type Access = <A>(
-  operation: string,
+  name: string,
   topic: string,
-  body: () => A | TransportErrorReason
+  body: () => A | TransportErrorReason,
+  of?: Partial<Pick<Operation, "holder" | "transaction">>
 ) => Effect.Effect<A, TransportError>
 
 const isReason = (u: unknown): u is TransportErrorReason => u instanceof Error
 
 /** Runs against the store, unless the node is dead. */
-export const accessFrom =
-  (node: { readonly alive: boolean }): Access =>
-  <A>(operation: string, topic: string, body: () => A | TransportErrorReason) =>
-    Effect.suspend(() => {
-      const failed = (reason: TransportErrorReason) => Effect.fail(new TransportError({ operation, topic, reason }))
+export const makeAccess: Effect.Effect<Access> = Effect.gen(function* () {
+  const node = yield* Node
+  const around = yield* Interference
+  return <A>(
+    name: string,
+    topic: string,
+    body: () => A | TransportErrorReason,
+    { holder, transaction }: Partial<Pick<Operation, "holder" | "transaction">> = {}
+  ) => {
+    const effect = Effect.suspend(() => {
+      const failed = (reason: TransportErrorReason) =>
+        Effect.fail(new TransportError({ operation: name, topic, reason }))
       if (!node.alive) return failed(new Unavailable({ detail: "the store cannot be reached" }))
       const result = body()
       return isReason(result) ? failed(result) : Effect.succeed(result as A)
     })
+    return around === undefined ? effect : around.operation({ name, topic, holder, transaction }, effect)
+  }
+})
 
 export const declareIn = (store: Store, access: Access) => (topic: TopicDeclaration) =>
   access("declare", topic.name, () => {
     const log = store.logs.get(topic.name)
     if (log === undefined) {
-      store.logs.set(topic.name, makeLog(topic.partitions))
+      store.logs.set(topic.name, makeLog(store, topic.partitions))
     } else if (log.partitions.length !== topic.partitions) {
       return new TopicMismatch({ declared: topic.partitions, stored: log.partitions.length })
     }
     return undefined
   })
 
-export const append = (store: Store, topic: string, records: ReadonlyArray<EncodedRecord>): void => {
+/** Draws the offsets of records now; they can be read once the transaction commits. */
+export const append = (store: Store, tx: Tx, topic: string, records: ReadonlyArray<EncodedRecord>): void => {
   const log = store.logs.get(topic)!
   const now = store.now()
-  for (const record of records) log.partitions[partitionOf(record, log.partitions.length)]!.append(record, now)
+  for (const record of records) {
+    const end = log.partitions[partitionOf(record, log.partitions.length)]!.write(record, now)
+    tx.changes.push(() => end("committed"))
+    tx.undo.push(() => end("aborted"))
+  }
+  tx.changed.add(log.appended)
   trimLog(store, topic, log)
-  log.appended.notify()
 }
 
-/** Declares the topic, and stores records of a size that is allowed: now, or with the transaction of the calling fiber. */
+/** Declares the topic, and stores records of a size that is allowed: at once, or with the transaction of the calling fiber. */
 export const storeWith = (
   store: Store,
   access: Access,
   topic: TopicDeclaration,
   records: ReadonlyArray<EncodedRecord>,
-  change: () => void
-): Effect.Effect<void, TransportError> =>
-  Effect.andThen(
-    declareIn(store, access)(topic),
-    Effect.flatMap(CurrentTx, (tx) =>
-      access("publish", topic.name, () => {
+  write: (tx: Tx) => void
+): Effect.Effect<void, TransportError> => {
+  const writeIn = (name: string, transaction: Tx) =>
+    access(
+      name,
+      topic.name,
+      () => {
         const { maxRecordBytes: limit } = store.settings
         for (const record of records) {
           const bytes = recordBytes(record)
           if (bytes > limit) return new RecordTooLarge({ id: record.id, bytes, limit })
         }
-        if (tx === undefined) {
-          change()
-        } else if (tx.state !== "open") {
-          return new TransactionFailed({ detail: "the transaction has ended" })
-        } else {
-          tx.changes.push(change)
-        }
+        if (transaction.state !== "open") return new TransactionFailed({ detail: "the transaction has ended" })
+        write(transaction)
         return undefined
-      })
+      },
+      { transaction }
     )
+  const writeNow = Effect.suspend(() => {
+    const transaction = makeTx()
+    const end = () =>
+      commit(transaction) ? undefined : new Unavailable({ detail: "the connection to the store was lost" })
+    return writeIn("draw", transaction).pipe(
+      Effect.andThen(access("publish", topic.name, end, { transaction })),
+      Effect.ensuring(Effect.sync(() => abort(transaction)))
+    )
+  })
+  return Effect.andThen(
+    declareIn(store, access)(topic),
+    Effect.flatMap(CurrentTx, (tx) => (tx === undefined ? writeNow : writeIn("publish", tx)))
   )
+}

@@ -69,13 +69,21 @@ export interface Group {
 export interface Tx {
   readonly checks: Array<() => boolean>
   readonly changes: Array<() => void>
+  /** What an abort takes back, at once. */
+  readonly undo: Array<() => void>
+  /** Told after all that has changed. */
+  readonly changed: Set<Signal>
   readonly afterCommit: Array<Effect<void>>
   readonly ended: Latch.Latch
   state: "open" | "committed" | "aborted"
 }
 
+/** What a test may switch off, to show that it would be missed. */
+export type Protection = "epoch" | "horizon"
+
 export interface Store {
   readonly settings: Settings
+  readonly unprotected: ReadonlySet<Protection>
   readonly now: () => number
   readonly logs: Map<string, Log>
   readonly groups: Map<string, Group>
@@ -83,8 +91,9 @@ export interface Store {
   readonly delayed: { readonly waiting: Array<Delayed>; readonly changed: Signal }
 }
 
-export const make = (settings: Settings, clock: Clock): Store => ({
+export const make = (settings: Settings, clock: Clock, unprotected: ReadonlySet<Protection>): Store => ({
   settings,
+  unprotected,
   now: () => clock.currentTimeMillisUnsafe(),
   logs: new Map(),
   groups: new Map(),
@@ -96,8 +105,11 @@ export const groupKey = (topic: string, group: string): string => JSON.stringify
 export const placeOf = ({ offset, partition }: { readonly partition: number; readonly offset: number }): string =>
   `${partition}/${offset}`
 
-export const makeLog = (partitions: number): Log => ({
-  partitions: Array.from({ length: partitions }, (_, partition) => new PartitionLog(partition)),
+export const makeLog = ({ unprotected }: Store, partitions: number): Log => ({
+  partitions: Array.from(
+    { length: partitions },
+    (_, partition) => new PartitionLog(partition, !unprotected.has("horizon"))
+  ),
   appended: new Signal()
 })
 
@@ -130,6 +142,8 @@ export const makeGroup = (topic: string, name: string, log: Log, from: "earliest
 export const makeTx = (): Tx => ({
   checks: [],
   changes: [],
+  undo: [],
+  changed: new Set(),
   afterCommit: [],
   ended: Latch.makeUnsafe(false),
   state: "open"
@@ -144,13 +158,16 @@ export const commit = (tx: Tx): boolean => {
   for (const change of tx.changes) change()
   tx.state = "committed"
   tx.ended.openUnsafe()
+  for (const signal of tx.changed) signal.notify()
   return true
 }
 
 export const abort = (tx: Tx): void => {
   if (tx.state !== "open") return
+  for (const undo of tx.undo) undo()
   tx.state = "aborted"
   tx.ended.openUnsafe()
+  for (const signal of tx.changed) signal.notify()
 }
 
 /** Invariant 10: what the former holder has open ends without effect before the successor starts. */

@@ -1,4 +1,3 @@
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,23 +16,22 @@ import type {
   Transport
 } from "../../Transport.ts"
 import { Fenced, InvalidState, TransportError, type TransportErrorReason } from "../../TransportError.ts"
-import { accessFrom, append, declareIn, storeWith } from "./log.ts"
-import { type Cursor, type Group, groupKey, makeGroup, placeOf, takeOver } from "./store.ts"
+import { append, declareIn, makeAccess, storeWith } from "./log.ts"
+import { type Cursor, type Group, groupKey, makeGroup, placeOf, type Tx, takeOver } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
 export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Effect.gen(function* () {
   const store = yield* MemoryStore
   const node = yield* Node
-  const clock = yield* Clock.Clock
   const { leaseMillis, maxRecordBytes, retention } = store.settings
 
   const failed = (operation: string, topic: string, reason: TransportErrorReason) =>
     new TransportError({ operation, topic, reason })
 
-  const access = accessFrom(node)
-  const declare = declareIn(store, access)
+  const accessStore = yield* makeAccess
+  const declare = declareIn(store, accessStore)
   const publish = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) =>
-    storeWith(store, access, topic, records, () => append(store, topic.name, records))
+    storeWith(store, accessStore, topic, records, (tx) => append(store, tx, topic.name, records))
 
   const assign = (group: Group, cursor: Cursor, revoked: Deferred.Deferred<void, TransportError>): Assignment => {
     const { epoch, partition } = cursor
@@ -44,35 +42,42 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
     let position = start
     let redriven = group.redriven.version
 
-    const held = () => cursor.epoch === epoch
-    const fenced = () => new Fenced({ group: group.name, partition, epoch })
-    const change = (operation: string, body: () => void) =>
+    const holder = { group: group.name, partition, epoch }
+    const held = () => cursor.epoch === epoch || store.unprotected.has("epoch")
+    /** What only the holder may do: invariant 10. */
+    const access = <A>(name: string, body: () => A, tx?: Tx, offset?: number) =>
+      accessStore(name, group.topic, () => (held() ? body() : new Fenced(holder)), {
+        holder: { ...holder, offset },
+        transaction: tx
+      })
+    const change = (name: string, body: () => void, offset?: number) =>
       Effect.flatMap(CurrentTx, (tx) =>
-        access(operation, group.topic, () => {
-          if (!held()) return fenced()
-          if (tx === undefined) {
-            body()
-          } else {
+        access(
+          name,
+          () => {
+            if (tx === undefined) return body()
             tx.checks.push(held)
             tx.changes.push(body)
-          }
-          return undefined
-        })
+          },
+          tx,
+          offset
+        )
       )
 
     const claim = (max: number): Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError> => {
       let seen: number
       return Effect.flatMap(
-        access("claim", group.topic, () => {
-          if (!held()) return fenced()
+        access("claim", () => {
           seen = log.appended.version
           const claimed = records.after(position, max)
-          position = claimed[claimed.length - 1]?.offset ?? position
-          cursor.claimed = Math.max(cursor.claimed, position)
+          cursor.claimed = Math.max(cursor.claimed, claimed[claimed.length - 1]?.offset ?? 0)
           return claimed.map((record) => ({ ...record, attempts: cursor.attempts.get(record.offset) }))
         }),
-        (claimed) =>
-          claimed.length > 0 ? Effect.succeed(claimed) : Effect.andThen(log.appended.changed(seen), claim(max))
+        (claimed) => {
+          if (claimed.length === 0) return Effect.andThen(log.appended.changed(seen), claim(max))
+          position = claimed[claimed.length - 1]!.offset
+          return Effect.succeed(claimed)
+        }
       )
     }
 
@@ -84,30 +89,31 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       revoked: Deferred.await(revoked),
       claim,
       settle: (offset) =>
-        change("settle", () => {
-          cursor.settled = Math.max(cursor.settled, offset)
-          for (const counted of cursor.attempts.keys()) {
-            if (counted <= offset && !cursor.parked.has(counted)) cursor.attempts.delete(counted)
-          }
-        }),
+        change(
+          "settle",
+          () => {
+            cursor.settled = Math.max(cursor.settled, offset)
+            for (const counted of cursor.attempts.keys()) {
+              if (counted <= offset && !cursor.parked.has(counted)) cursor.attempts.delete(counted)
+            }
+          },
+          offset
+        ),
       fence: change("fence", () => {}),
       beginAttempt: (offset) =>
-        access("attempt", group.topic, () => {
-          if (!held()) return fenced()
+        access("beginAttempt", () => {
           const before = cursor.attempts.get(offset) ?? { claims: 0, failures: 0 }
           const attempts = { ...before, claims: before.claims + 1 }
           cursor.attempts.set(offset, attempts)
           return attempts
         }),
       endAttempt: (offset, outcome) =>
-        access("attempt", group.topic, () => {
-          if (!held()) return fenced()
+        access("endAttempt", () => {
           const { claims, failures } = cursor.attempts.get(offset) ?? { claims: 1, failures: 0 }
           cursor.attempts.set(
             offset,
             outcome === "failed" ? { claims, failures: failures + 1 } : { claims: claims - 1, failures }
           )
-          return undefined
         }),
       redelivery: {
         added: Effect.suspend(() =>
@@ -116,7 +122,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
           })
         ),
         list: (after, max) =>
-          access("redelivery", group.topic, () =>
+          accessStore("list", group.topic, () =>
             Array.from(cursor.parked.values())
               .filter(({ offset }) => offset > after)
               .sort((a, b) => a.offset - b.offset)
@@ -137,7 +143,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
             }
           }),
         read: (offsets) =>
-          access("redelivery", group.topic, () =>
+          accessStore("read", group.topic, () =>
             offsets.flatMap((offset) => {
               const parked = cursor.parked.get(offset)
               return parked === undefined ? [] : [{ ...parked.record, attempts: cursor.attempts.get(offset) }]
@@ -169,7 +175,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       yield* declare(options.topic)
       const topic = options.topic.name
       const id = groupKey(topic, options.group)
-      const group = yield* access("subscribe", topic, () => {
+      const group = yield* accessStore("subscribe", topic, () => {
         const existing = store.groups.get(id)
         if (existing !== undefined) return existing
         const made = makeGroup(topic, options.group, store.logs.get(topic)!, options.startFrom)
@@ -186,8 +192,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       let leaving = false
       /** Renews what is held, learns what was lost, and moves towards a fair share. */
       const rebalance = (): void => {
-        if (!node.alive) return
-        const now = clock.currentTimeMillisUnsafe()
+        const now = store.now()
         const until = now + leaseMillis
         if (!leaving) {
           const joining = !group.members.has(member)
@@ -245,8 +250,10 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       rebalance()
       yield* Effect.suspend(() => {
         const seen = group.membership.version
-        rebalance()
-        return Effect.raceFirst(group.membership.changed(seen), Effect.sleep(leaseMillis / 3))
+        return Effect.andThen(
+          Effect.ignore(accessStore("heartbeat", topic, rebalance)),
+          Effect.raceFirst(group.membership.changed(seen), Effect.sleep(leaseMillis / 3))
+        )
       }).pipe(Effect.forever, Effect.forkScoped)
       return {
         next: Queue.take(assigned),
@@ -298,7 +305,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
     outsideTransaction: Effect.provideService(CurrentTx, undefined),
     subscribe,
     progress: (topic, name) =>
-      access("progress", topic, () => {
+      accessStore("progress", topic, () => {
         const group = store.groups.get(groupKey(topic, name))
         if (group === undefined) return new InvalidState({ detail: `group "${name}" is not registered` })
         const log = store.logs.get(topic)!
