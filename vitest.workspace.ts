@@ -21,6 +21,7 @@ export default [
   project("packages/core"),
   project("packages/pg", withPostgres),
   project("packages/testing", withPostgres),
+  project("packages/bench"),
   project("examples", { ...withPostgres, include: ["test/**/*.test.ts", "src/docs/*.test.ts"] }),
   project("examples/src", { include: ["*.test.ts"] })
 ]

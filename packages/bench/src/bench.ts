@@ -1,0 +1,99 @@
+/** Runs the workloads on all systems, in turns on one server. */
+import { Effect } from "effect"
+import * as Business from "./business.ts"
+import { type Options, selects } from "./flags.ts"
+import * as Progress from "./progress.ts"
+import type { Failure, Line } from "./report.ts"
+import * as Server from "./server.ts"
+import type { Database, Opened, System } from "./system.ts"
+import { rowName, type Size, type Workload } from "./workload.ts"
+
+/** After a warm-up, which is not counted. */
+const repetitions = 3
+
+interface Contestant {
+  readonly system: System
+  readonly opened: Opened
+  readonly database: Database
+}
+
+const open = Effect.fnUntraced(function* (system: System) {
+  const database = yield* Server.createDatabase
+  return { system, database, opened: yield* system.open(database) } satisfies Contestant
+})
+
+/** Each run begins with empty tables, and without the garbage of the one before. */
+const reset = Effect.fnUntraced(function* ({ database: { sql }, opened }: Contestant) {
+  yield* Business.reset(sql)
+  yield* sql.unsafe(`TRUNCATE ${opened.tables.join(", ")}`)
+  globalThis.gc?.()
+})
+
+const measure = Effect.fnUntraced(function* (
+  workload: Workload,
+  contestants: ReadonlyArray<Contestant>,
+  size: Size,
+  show: (text: string) => Effect.Effect<void>
+) {
+  const failures: Array<Failure> = []
+  const taking = contestants.flatMap((contestant) => {
+    const run = workload.run(contestant.opened, contestant.database, size)
+    return run === undefined ? [] : [{ contestant, run, values: [] as Array<ReadonlyArray<number>>, failed: false }]
+  })
+  for (let repetition = 0; repetition <= repetitions; repetition++) {
+    for (const part of taking) {
+      if (part.failed) continue
+      const { name } = part.contestant.system
+      yield* show(`${workload.name}: ${name}, ${repetition === 0 ? "warming up" : `${repetition} of ${repetitions}`}`)
+      yield* reset(part.contestant).pipe(
+        Effect.andThen(part.run.measure),
+        Effect.scoped,
+        Effect.tap((values) => Effect.sync(() => repetition > 0 && part.values.push(values))),
+        Effect.catch((error) =>
+          Effect.sync(() => {
+            part.failed = true
+            failures.push({ workload: workload.name, system: name, error })
+          })
+        )
+      )
+    }
+  }
+  const lines = workload.rows.map((row, index): Line => {
+    const series = taking.flatMap(({ contestant: { system }, failed, run, values }) =>
+      failed
+        ? []
+        : [{ system: system.name, role: system.role, settings: run.settings, values: values.map((run) => run[index]!) }]
+    )
+    return { workload: rowName(workload, row), row, series }
+  })
+  return { lines, failures }
+})
+
+/** Measures what was selected. A system that fails a workload has no place in its rows. */
+export const run = Effect.fn("Bench.run")(function* (
+  workloads: ReadonlyArray<Workload>,
+  systems: ReadonlyArray<System>,
+  options: Options
+) {
+  const server = yield* Server.durability
+  const progress = yield* Progress.make
+  const size = { messages: options.quick ? 2000 : 20_000, quick: options.quick }
+  const selected = workloads.filter(
+    ({ long, name }) => selects(options.only, name) && !(options.quick && long === true && options.only.length === 0)
+  )
+  const contestants: Array<Contestant> = []
+  for (const system of systems) {
+    if (options.system.length > 0 && !options.system.includes(system.name)) continue
+    yield* progress.show(`${system.name}: opening`)
+    contestants.push(yield* open(system))
+  }
+  const lines: Array<Line> = []
+  const failures: Array<Failure> = []
+  for (const workload of selected) {
+    const measured = yield* measure(workload, contestants, size, progress.show)
+    lines.push(...measured.lines)
+    failures.push(...measured.failures)
+  }
+  yield* progress.clear
+  return { server, messages: size.messages, repetitions, lines, failures }
+}, Effect.scoped)

@@ -1,0 +1,217 @@
+/**
+ * What one would write by hand with `pg`: a log table, a cursor for each
+ * partition, an inbox. It bounds what the others can reach, and keeps less than
+ * they do: no retries, no dead letters, no leases, one process, and its reader
+ * skips what a slow transaction commits late.
+ */
+import { Effect, Redacted } from "effect"
+import { Pool, type PoolClient } from "pg"
+import * as Business from "../business.ts"
+import * as Message from "../message.ts"
+import type { Consuming, Database, Opened, Part, Publishing, System } from "../system.ts"
+
+const partitions = 4
+const batchSize = 500
+const connections = 16
+
+const schema = `
+  CREATE SCHEMA hand;
+  CREATE TABLE hand.log (
+    partition integer NOT NULL, log_offset bigint GENERATED ALWAYS AS IDENTITY, id text NOT NULL, body bytea NOT NULL,
+    stored_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (partition, log_offset)
+  );
+  CREATE TABLE hand.cursor (partition integer PRIMARY KEY, settled bigint NOT NULL, epoch integer NOT NULL) WITH (fillfactor = 50);
+  CREATE TABLE hand.inbox (id text PRIMARY KEY, settled_at timestamptz NOT NULL DEFAULT now());
+`
+
+const insertOne = {
+  name: "insert-one",
+  text: "INSERT INTO hand.log (partition, id, body) VALUES ($1, $2, $3)"
+}
+const insertMany = {
+  name: "insert-many",
+  text: "INSERT INTO hand.log (partition, id, body) SELECT * FROM unnest($1::integer[], $2::text[], $3::bytea[])"
+}
+const read = {
+  name: "read",
+  text: `SELECT l.log_offset, l.id, l.body FROM hand.log l
+    WHERE l.partition = $1 AND l.log_offset > $2 ORDER BY l.log_offset LIMIT ${batchSize}`
+}
+const admit = {
+  name: "admit",
+  text: "INSERT INTO hand.inbox (id) SELECT * FROM unnest($1::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING RETURNING id"
+}
+const settle = {
+  name: "settle",
+  text: "UPDATE hand.cursor SET settled = $2 WHERE partition = $1 AND epoch = 1"
+}
+const purchase = { name: "purchase", text: Business.purchase }
+const applyOne = { name: "apply-one", text: Business.applyOne }
+const applyBatch = { name: "apply-batch", text: Business.applyBatch }
+
+interface Row {
+  readonly log_offset: string
+  readonly id: string
+  readonly body: Buffer
+}
+
+const columnsOf = (message: Message.Message): [number, string, Buffer] => [
+  message.account % partitions,
+  Message.idOf(message),
+  Buffer.from(JSON.stringify(message))
+]
+
+/** So many promises at once. */
+const inParallel = async <A>(concurrency: number, values: ReadonlyArray<A>, run: (value: A) => Promise<unknown>) => {
+  let next = 0
+  const one = async () => {
+    while (next < values.length) await run(values[next++]!)
+  }
+  await Promise.all(Array.from({ length: concurrency }, one))
+}
+
+const transaction = async (client: PoolClient, body: () => Promise<unknown>) => {
+  await client.query("BEGIN")
+  try {
+    await body()
+    await client.query("COMMIT")
+  } catch (error) {
+    await client.query("ROLLBACK")
+    throw error
+  }
+}
+
+const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
+  const pool = yield* Effect.acquireRelease(
+    Effect.sync(() => new Pool({ connectionString: Redacted.value(url), max: connections, idleTimeoutMillis: 0 })),
+    (pool) => Effect.promise(() => pool.end())
+  )
+  yield* Effect.tryPromise(() => pool.query(schema))
+
+  const publishBatch = (messages: ReadonlyArray<Message.Message>) => {
+    const rows = messages.map(columnsOf)
+    return pool.query({
+      ...insertMany,
+      values: [rows.map(([p]) => p), rows.map(([, id]) => id), rows.map(([, , b]) => b)]
+    })
+  }
+
+  const publishing = (
+    settings: string,
+    publish: (messages: ReadonlyArray<Message.Message>) => Promise<void>
+  ): Part<Publishing> => ({
+    settings,
+    begin: Effect.succeed({
+      publish: (messages) => Effect.tryPromise(() => publish(messages)),
+      stored: Effect.map(
+        sql<{
+          total: number
+          distinct: number
+        }>`SELECT count(*)::integer AS total, count(DISTINCT id)::integer AS distinct FROM hand.log`,
+        ([row]) => row!
+      )
+    })
+  })
+
+  /** A batch of a partition: reads, handles and settles, in a transaction when there is an inbox. */
+  const consuming = (
+    settings: string,
+    handle: (client: PoolClient, messages: ReadonlyArray<Message.Message>) => Promise<void>,
+    inbox: boolean
+  ): Part<Consuming> => ({
+    settings,
+    begin: Effect.gen(function* () {
+      yield* sql`TRUNCATE hand.cursor`
+      yield* sql`INSERT INTO hand.cursor SELECT p, 0, 1 FROM generate_series(0, ${partitions - 1}::integer) p`
+      return {
+        fill: (messages) =>
+          Effect.tryPromise(async () => {
+            for (const chunk of Message.chunksOf(messages, 1000)) await publishBatch(chunk)
+          }),
+        consume: (watch) =>
+          Effect.forkScoped(
+            Effect.promise(async (signal) => {
+              const lane = async (partition: number) => {
+                const client = await pool.connect()
+                let settled = "0"
+                const batch = async (): Promise<boolean> => {
+                  const { rows } = await client.query<Row>({ ...read, values: [partition, settled] })
+                  if (rows.length === 0) return false
+                  let fresh = rows
+                  if (inbox) {
+                    const admitted = await client.query<{ id: string }>({
+                      ...admit,
+                      values: [rows.map(({ id }) => id)]
+                    })
+                    const ids = new Set(admitted.rows.map(({ id }) => id))
+                    fresh = rows.filter(({ id }) => ids.has(id))
+                  }
+                  const messages = fresh.map(({ body }): Message.Message => JSON.parse(body.toString()))
+                  watch.begins()
+                  await handle(client, messages)
+                  settled = rows.at(-1)!.log_offset
+                  const { rowCount } = await client.query({ ...settle, values: [partition, settled] })
+                  if (rowCount !== 1) throw new Error("fenced")
+                  for (const message of messages) watch.handled(message)
+                  return true
+                }
+                let more = true
+                while (more && !signal.aborted) {
+                  if (inbox) await transaction(client, async () => (more = await batch()))
+                  else more = await batch()
+                }
+                client.release()
+              }
+              await Promise.all(Array.from({ length: partitions }, (_, partition) => lane(partition)))
+            })
+          ),
+        unsettled: Effect.map(
+          sql<{ n: number }>`SELECT count(*)::integer AS n FROM hand.log l JOIN hand.cursor c USING (partition)
+            WHERE l.log_offset > c.settled`,
+          ([row]) => row!.n
+        )
+      } satisfies Consuming
+    })
+  })
+
+  const nothing = async () => {}
+  const lanes = `pg, ${partitions} lanes, batches of ${batchSize}`
+  return {
+    tables: ["hand.log", "hand.inbox"],
+    publishEach: publishing(`pg, single INSERTs, ${connections} connections`, (messages) =>
+      inParallel(64, messages, (message) => pool.query({ ...insertOne, values: columnsOf(message) }))
+    ),
+    publishInTransaction: publishing(`pg, ${connections} connections`, (messages) =>
+      inParallel(connections, messages, async (message) => {
+        const client = await pool.connect()
+        await transaction(client, async () => {
+          await client.query({ ...purchase, values: [message.seq, message.account] })
+          await client.query({ ...insertOne, values: columnsOf(message) })
+        })
+        client.release()
+      })
+    ),
+    publishBatches: publishing("pg, INSERT … SELECT unnest", async (messages) => {
+      for (const chunk of Message.chunksOf(messages, 1000)) await publishBatch(chunk)
+    }),
+    consume: consuming(lanes, nothing, false),
+    consumeOrdered: consuming(lanes, nothing, false),
+    exactlyOnceEach: consuming(
+      `${lanes} and their inbox rows in a transaction`,
+      async (client, messages) => {
+        for (const { account, seq } of messages) await client.query({ ...applyOne, values: [account, seq] })
+      },
+      true
+    ),
+    exactlyOnceBatch: consuming(
+      `${lanes} and their inbox rows in a transaction`,
+      async (client, messages) => {
+        const values = [messages.map(({ account }) => account), messages.map(({ seq }) => seq)]
+        await client.query({ ...applyBatch, values })
+      },
+      true
+    )
+  } satisfies Opened
+})
+
+export const handWritten: System = { name: "hand-written", role: "limit", open }

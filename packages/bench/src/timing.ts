@@ -1,0 +1,11 @@
+/** Time, as it passes. */
+import { Effect } from "effect"
+
+/** How many milliseconds it takes. */
+export const timed = <E, R>(effect: Effect.Effect<unknown, E, R>): Effect.Effect<number, E, R> =>
+  Effect.suspend(() => {
+    const start = performance.now()
+    return Effect.map(effect, () => performance.now() - start)
+  })
+
+export const perSecond = (count: number, millis: number): number => (count * 1000) / millis

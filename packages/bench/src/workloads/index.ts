@@ -1,0 +1,19 @@
+/** All workloads, in the order of the table. */
+import type { Workload } from "../workload.ts"
+import { consume } from "./consume.ts"
+import { consumeOrdered } from "./consumeOrdered.ts"
+import { exactlyOnceBatch } from "./exactlyOnceBatch.ts"
+import { exactlyOnceEach } from "./exactlyOnceEach.ts"
+import { publishBatches } from "./publishBatches.ts"
+import { publishEach } from "./publishEach.ts"
+import { publishInTransaction } from "./publishInTransaction.ts"
+
+export const workloads: ReadonlyArray<Workload> = [
+  publishEach,
+  publishInTransaction,
+  publishBatches,
+  consume,
+  consumeOrdered,
+  exactlyOnceEach,
+  exactlyOnceBatch
+]
