@@ -16,9 +16,16 @@ const withPostgres: TestProjectInlineConfiguration["test"] = {
   hookTimeout: 60 * seconds
 }
 
+const withKafka: TestProjectInlineConfiguration["test"] = {
+  globalSetup: [path("test/kafkaSetup.ts")],
+  testTimeout: 60 * seconds,
+  hookTimeout: 60 * seconds
+}
+
 /** The test projects. `vitest.config.ts` reads this list: Vitest does not look for it by itself. */
 export default [
   project("packages/core"),
+  project("packages/kafka", withKafka),
   project("packages/pg", withPostgres),
   project("packages/testing", withPostgres),
   project("packages/bench"),

@@ -4,4 +4,5 @@
  *
  * @since 0.1.0
  */
+export { TestKafkaError } from "./TestKafkaError.ts"
 export { TestPostgresError } from "./TestPostgresError.ts"
