@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { SqlError } from "effect/sql/SqlError"
-import { type Database, rows } from "./internal/database.ts"
+import { type Database, rows, transaction } from "./internal/database.ts"
 import { type DeadLetterRow, toDeadLetter } from "./internal/deadLetters.ts"
 import { toTransportError } from "./internal/errors.ts"
 import { escape, inboxKey, unescape } from "./internal/text.ts"
@@ -96,7 +96,7 @@ const make = (db: Database): DeadLetters["Service"] => {
         Array.from(new Set(moved.map((row) => row.consumer_group)))
       ])
       return moved.length
-    }).pipe(control.withTransaction)
+    }).pipe((batch) => transaction(db, batch))
 
   return {
     list: (filter) => {

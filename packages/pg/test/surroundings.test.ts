@@ -4,7 +4,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Consumer, DeadLetters, Producer, Transport } from "@surety/core"
 import type { PgSchemaError } from "@surety/pg/PgSchemaError"
 import * as TestPostgres from "@surety/testing/TestPostgres"
-import { Data, Effect, Fiber, Redacted, Result, Schedule, Stream } from "effect"
+import * as WireFaults from "@surety/testing/WireFaults"
+import { Data, Effect, Fiber, Result, Schedule, Stream } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import {
   effect,
@@ -23,7 +24,6 @@ import {
   value,
   values
 } from "./support/nodes.ts"
-import { Wire } from "./support/wire.ts"
 
 class Refused extends Data.TaggedError("Refused") {}
 
@@ -201,8 +201,8 @@ describe("the app's client", () => {
       inDatabase(
         Effect.gen(function* () {
           const { url } = yield* TestDatabase
-          const wire = new Wire(Redacted.value(url))
-          const resume = wire.silence("app:leases")
+          const wire = WireFaults.make(url)
+          const resume = yield* wire.silence("app:leases")
           // Nothing is given up before this test is.
           const node = yield* start({ lease: "10 minutes", client: { multiplex: true, stream: wire.stream } })
           const flow = yield* Effect.forkChild(wholeFlow(node))
@@ -210,7 +210,7 @@ describe("the app's client", () => {
             "the listener and the first heartbeat wait for a connection",
             value<boolean>("SELECT count(*) = 1 AS value FROM surety.consumer_group")
           )
-          resume()
+          yield* resume
           yield* Fiber.join(flow)
         })
       )

@@ -1,15 +1,16 @@
 /**
  * A connection that is cut before and after each message which the client sends,
- * in turn: after the recovery the effect is there once, the inbox row once, the
- * outgoing message once, and nothing is both handled and dead-lettered.
+ * in turn, or falls silent there: after the recovery the effect is there once,
+ * the inbox row once, the outgoing message once, and nothing is both handled and
+ * dead-lettered.
  */
 
 import { createHash } from "node:crypto"
-import { setImmediate } from "node:timers/promises"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Consumer, Producer } from "@surety/core"
-import { Data, Effect, Queue, Redacted } from "effect"
+import { Consumer, DeadLetters, Producer } from "@surety/core"
+import * as WireFaults from "@surety/testing/WireFaults"
+import { Console, Data, Effect, Queue } from "effect"
 import {
   effect,
   forgetInbox,
@@ -25,18 +26,27 @@ import {
   values,
   Work
 } from "./support/nodes.ts"
-import { type When, Wire } from "./support/wire.ts"
 
 class Refused extends Data.TaggedError("Refused") {}
 
 /** A process whose connections run over a wire, and one whose connections do not. */
 const setup = Effect.gen(function* () {
   const { url } = yield* TestDatabase
-  const wire = new Wire(Redacted.value(url))
+  const wire = WireFaults.make(url)
   const node = yield* start({ client: { applicationName: "wire", maxConnections: 1, stream: wire.stream } })
   return { node, wire, other: yield* start() }
 })
 type Setup = Effect.Success<typeof setup>
+
+type Options<E, R> = Parameters<typeof WireFaults.enumerate<E, R>>[1]
+
+/** The connections of the app's client, unless others are meant: each point is met, and how many they are is printed. */
+const enumerate = Effect.fnUntraced(function* <E, R>({ wire }: Setup, what: string, options: Options<E, R>) {
+  const report = yield* WireFaults.enumerate(wire, { application: "wire", ...options })
+  assert.deepStrictEqual(report.missed, [])
+  yield* Console.log(`${what}: ${report.points} points over ${report.messages} messages`)
+  return report
+})
 
 /** What a handler does, by how often it ran before for this message. */
 const behaviours = {
@@ -45,6 +55,15 @@ const behaviours = {
   // What a lost reply to its COMMIT would turn into a dead letter, were it not settled (rule 12).
   "is handled once, and refused ever after": (before: number) => (before === 0 ? Effect.void : new Refused())
 } satisfies Record<string, (before: number) => Effect.Effect<void, Refused>>
+
+const handle = Effect.fnUntraced(function* ({ id }: Note) {
+  yield* effect(id)
+  yield* Effect.orDie(Producer.publish(Out, id))
+})
+
+const stored = value<number>(
+  "SELECT count(*)::integer AS value FROM surety.log l JOIN surety.topic t ON t.id = l.topic WHERE t.name = 'work'"
+)
 
 let messages = 0
 
@@ -56,19 +75,13 @@ const settleOne = Effect.fnUntraced(function* (
   const id = `m${++messages}`
   let runs = 0
   yield* other.publish(note(id))
-  const all = yield* value<number>(
-    "SELECT count(*)::integer AS value FROM surety.log l JOIN surety.topic t ON t.id = l.topic WHERE t.name = 'work'"
-  )
+  const all = yield* stored
   yield* Effect.scoped(
     Effect.andThen(
       node.consume(
         Consumer.make(Work, {
           group: "workers",
-          handler: Effect.fnUntraced(function* (payload: Note) {
-            yield* effect(payload.id)
-            yield* Effect.orDie(Producer.publish(Out, payload.id))
-            yield* behaviour(runs++)
-          })
+          handler: (payload: Note) => Effect.andThen(handle(payload), behaviour(runs++))
         }).pipe(Consumer.orDeadLetter)
       ),
       settled(all)
@@ -90,51 +103,24 @@ const outcome = (id: string) =>
 const handled = "1 1 0 handled"
 const dead = "0 0 1 dead"
 
-/** Lets a client see that its idle connections are gone. */
-const noticed = Effect.promise(() => setImmediate())
-
-/** Cuts at each of the messages that the step sends, and runs the step each time. The step may tell how many count. */
-const cutEverywhere = Effect.fnUntraced(function* <E, R>(
-  wire: Wire,
-  app: string,
-  step: (at: number, when: When) => Effect.Effect<void, E, R>,
-  counted: () => number = () => wire.sent
-) {
-  wire.arm(app, Infinity, "before")
-  yield* noticed
-  yield* step(0, "before")
-  const sent = counted()
-  for (const when of ["before", "after"] as const) {
-    for (let at = 1; at <= sent; at++) {
-      wire.arm(app, at, when)
-      yield* noticed
-      yield* step(at, when)
-      wire.disarm()
-    }
-  }
-  return sent
-})
-
-describe("a settlement whose connection is cut at each message", () => {
+describe.concurrent("a settlement whose connection is cut at each message", () => {
   for (const [how, behaviour] of Object.entries(behaviours)) {
     it.live(`of a message that ${how}`, () =>
       inDatabase(
         Effect.gen(function* () {
           const processes = yield* setup
-          const { wire } = processes
           const expected = how === "is handled" ? [handled] : how === "is refused" ? [dead] : [handled, dead]
           const seen = new Set<string>()
-          const sent = yield* cutEverywhere(wire, "wire", (at, when) =>
-            Effect.gen(function* () {
-              const id = yield* settleOne(processes, behaviour)
-              assert.strictEqual(wire.cut, at > 0)
-              const ended = yield* outcome(id)
-              seen.add(ended)
-              assert.include(expected, ended, `cut ${when} message ${at}`)
-            })
-          )
+          const report = yield* enumerate(processes, `a message that ${how}`, {
+            flow: () =>
+              Effect.gen(function* () {
+                const ended = yield* outcome(yield* settleOne(processes, behaviour))
+                seen.add(ended)
+                assert.include(expected, ended)
+              })
+          })
           // Startup, three rounds of authentication, and at least seven statements.
-          assert.isAbove(sent, 30)
+          assert.isAbove(report.messages, 30)
           assert.sameMembers(Array.from(seen), expected)
           assert.deepStrictEqual(yield* values("SELECT failures AS value FROM surety.attempt WHERE failures > 0"), [])
         })
@@ -148,50 +134,153 @@ describe("a settlement whose connection is cut at each message", () => {
         const processes = yield* setup
         const { wire } = processes
         yield* forgetInbox
-        wire.arm("wire", Infinity, "after")
+        const cutAt = (at: number) => wire.arm({ application: "wire", at, fault: WireFaults.cutAfter })
+        yield* cutAt(Infinity)
         yield* settleOne(processes, behaviours["is handled"])
         // The last message is the COMMIT's.
-        wire.arm("wire", wire.sent, "after")
+        yield* cutAt(wire.messages.length)
         assert.strictEqual(yield* outcome(yield* settleOne(processes, behaviours["is handled"])), "2 2 0")
       })
     )
   )
 })
 
-describe("a publish whose connection is cut at each message", () => {
+describe.concurrent("a settlement whose connection", () => {
+  const silence = 60
+  const faults = {
+    "falls silent at each message": {
+      faults: [WireFaults.withhold(silence)],
+      count: (sent: ReadonlyArray<unknown>) => sent.length
+    },
+    "answers late from some message on": { faults: [WireFaults.delay(20)], count: () => 12 },
+    "comes in pieces": { faults: [WireFaults.split(1), WireFaults.split(3, 5, 1)], count: () => 1 }
+  }
+  for (const [how, what] of Object.entries(faults)) {
+    it.live(`${how}`, () =>
+      inDatabase(
+        Effect.gen(function* () {
+          const processes = yield* setup
+          yield* enumerate(processes, `a settlement whose connection ${how}`, {
+            ...what,
+            flow: () =>
+              Effect.gen(function* () {
+                assert.strictEqual(yield* outcome(yield* settleOne(processes, behaviours["is handled"])), handled)
+              })
+          })
+        })
+      )
+    )
+  }
+})
+
+describe.concurrent("a batch whose connection is cut at each message", () => {
+  it.live("is settled as a whole, but for the message at fault", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const processes = yield* setup
+        const { node, other } = processes
+        yield* enumerate(processes, "a batch", {
+          flow: () =>
+            Effect.gen(function* () {
+              const batch = ++messages
+              const ids = ["a", "poison"].map((name) => `${name}${batch}`)
+              yield* other.publish(...ids.map((id) => note(id)))
+              const all = yield* stored
+              yield* Effect.scoped(
+                Effect.andThen(
+                  node.consume(
+                    Consumer.makeBatch(Work, {
+                      group: "workers",
+                      maxSize: 2,
+                      handler: Effect.fnUntraced(function* (messages) {
+                        yield* Effect.forEach(messages, ({ payload }) => handle(payload))
+                        if (messages.some(({ id }) => id.startsWith("poison"))) return yield* new Refused()
+                      })
+                    }).pipe(Consumer.orDeadLetter)
+                  ),
+                  settled(all)
+                )
+              )
+              assert.deepStrictEqual(yield* Effect.forEach(ids, outcome), [handled, dead])
+            })
+        })
+        assert.deepStrictEqual(yield* values("SELECT failures AS value FROM surety.attempt WHERE failures > 0"), [])
+      })
+    )
+  )
+})
+
+describe.concurrent("a redrive whose connection is cut at each message", () => {
+  it.live("hands each dead letter to its group, and it is handled once", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const processes = yield* setup
+        const { node, other } = processes
+        const refused = new Set<string>()
+        yield* other.consume(
+          Consumer.make(Work, {
+            group: "workers",
+            handler: Effect.fnUntraced(function* (payload: Note) {
+              yield* handle(payload)
+              if (!refused.has(payload.id)) {
+                refused.add(payload.id)
+                return yield* new Refused()
+              }
+            })
+          }).pipe(Consumer.orDeadLetter)
+        )
+        const ends = (id: string, expected: string) =>
+          until(
+            `${id} ends as ${expected}`,
+            Effect.map(outcome(id), (ended) => ended === expected)
+          )
+        const redrive = Effect.flatMap(DeadLetters.DeadLetters, ({ redrive }) => redrive({ group: "workers" }))
+        yield* enumerate(processes, "a redrive", {
+          application: "wire:control",
+          flow: () =>
+            Effect.gen(function* () {
+              const id = `m${++messages}`
+              yield* other.publish(note(id))
+              yield* ends(id, dead)
+              yield* node.run(Effect.retry(redrive, { times: 1 }))
+              yield* ends(id, handled)
+            })
+        })
+      })
+    )
+  )
+})
+
+describe.concurrent("a publish whose connection is cut at each message", () => {
   const copies = (id: string) => value<number>("SELECT count(*)::integer AS value FROM surety.log WHERE id = $1", id)
 
   it.live("is repeated under its id until it is acknowledged, and handled once", () =>
     inDatabase(
       Effect.gen(function* () {
-        const { node, other, wire } = yield* setup
+        const processes = yield* setup
+        const { node, other } = processes
         // What a publish tells others uses the same connections: it is waited for.
         const sql = yield* PgClient.PgClient
         const told = yield* sql.listen(`surety_${createHash("sha256").update("surety").digest("hex").slice(0, 16)}`)
         yield* node.publish(note("first"))
         yield* Queue.take(told)
         const ids = ["first"]
-        const twice: Array<string> = []
-        const sent = yield* cutEverywhere(
-          wire,
-          "wire:control",
-          (at, when) =>
+        const twice: Array<number> = []
+        const { messages } = yield* enumerate(processes, "a publish", {
+          application: "wire:control",
+          count: (sent) => sent.findLastIndex(({ statement }) => statement?.includes(".publish(")) + 1,
+          flow: ({ at, name }) =>
             Effect.gen(function* () {
-              const id = `${when} ${at}`
-              yield* node.publish(note(id))
-              const { cut } = wire
-              wire.disarm()
-              assert.strictEqual(cut, at > 0)
-              ids.push(id)
-              const stored = yield* copies(id)
+              yield* node.publish(note(name))
+              ids.push(name)
+              const stored = yield* copies(name)
               assert.include([1, 2], stored)
-              if (stored === 2) twice.push(id)
+              if (stored === 2) twice.push(at)
               yield* Queue.take(told)
-            }),
-          () => wire.sentUntil(".publish(")
-        )
+            })
+        })
         // Only the reply to the INSERT itself can be lost after it was stored.
-        assert.deepStrictEqual(twice, [`after ${sent}`])
+        assert.deepStrictEqual(twice, [messages])
         yield* other.consume(Consumer.make(Work, { group: "workers", handler: ({ id }: Note) => effect(id) }))
         yield* settled(ids.length + 1)
         assert.deepStrictEqual((yield* values<string>("SELECT id AS value FROM effect")).toSorted(), ids.toSorted())
@@ -202,28 +291,28 @@ describe("a publish whose connection is cut at each message", () => {
   it.live("in a transaction of the app's is there if and only if it committed", () =>
     inDatabase(
       Effect.gen(function* () {
-        const { node, wire } = yield* setup
+        const processes = yield* setup
+        const { node } = processes
         yield* node.publish(note("first"))
         let unknown = 0
-        yield* cutEverywhere(wire, "wire", (at, when) =>
-          Effect.gen(function* () {
-            const id = `${when} ${at}`
-            const exit = yield* Effect.flatMap(PgClient.PgClient, (sql) =>
-              sql.withTransaction(Effect.andThen(effect(id), Producer.publish(Work, note(id))))
-            ).pipe(Effect.exit, node.run)
-            assert.strictEqual(wire.cut, at > 0)
-            assert.strictEqual(exit._tag, at > 0 ? "Failure" : "Success")
-            yield* until(
-              "its session has ended",
-              value<boolean>(
-                "SELECT count(*) = 0 AS value FROM pg_stat_activity WHERE application_name = 'wire' AND state <> 'idle' AND datname = current_database()"
+        yield* enumerate(processes, "a publish in a transaction", {
+          flow: ({ at, name }) =>
+            Effect.gen(function* () {
+              const exit = yield* Effect.flatMap(PgClient.PgClient, (sql) =>
+                sql.withTransaction(Effect.andThen(effect(name), Producer.publish(Work, note(name))))
+              ).pipe(Effect.exit, node.run)
+              assert.strictEqual(exit._tag, at > 0 ? "Failure" : "Success")
+              yield* until(
+                "its session has ended",
+                value<boolean>(
+                  "SELECT count(*) = 0 AS value FROM pg_stat_activity WHERE application_name = 'wire' AND state <> 'idle' AND datname = current_database()"
+                )
               )
-            )
-            const done = yield* value<number>("SELECT count(*)::integer AS value FROM effect WHERE id = $1", id)
-            assert.strictEqual(yield* copies(id), done)
-            if (at > 0) unknown += done
-          })
-        )
+              const done = yield* value<number>("SELECT count(*)::integer AS value FROM effect WHERE id = $1", name)
+              assert.strictEqual(yield* copies(name), done)
+              if (at > 0) unknown += done
+            })
+        })
         // A COMMIT is done once it is executed: before the last message, and after each of the last two.
         assert.strictEqual(unknown, 3)
       })

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
+import { SqlError } from "effect/sql/SqlError"
 import { PgSchemaError } from "../PgSchemaError.ts"
 
 export interface Settings {
@@ -105,6 +105,19 @@ export const rows = <A extends object>(
   text: string,
   params: ReadonlyArray<unknown>
 ): Effect.Effect<ReadonlyArray<A>, SqlError> => client.unsafe<A>(text, params).withoutTransform
+
+/**
+ * A transaction of our own. A connection that is lost in it is a failure like
+ * any other: the client makes it a defect, where it is the ROLLBACK that cannot
+ * be sent any more.
+ */
+export const transaction = <A, E, R>(
+  { control }: Database,
+  body: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> =>
+  Effect.catchDefect(control.withTransaction(body), (defect) =>
+    defect instanceof SqlError ? Effect.fail(defect) : Effect.die(defect)
+  )
 
 /** Whether the calling fiber is in a transaction of the app's client. */
 export const inTransaction = ({ sql }: Database): Effect.Effect<boolean> =>

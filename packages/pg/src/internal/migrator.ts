@@ -4,7 +4,7 @@ import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { PgSchemaError } from "../PgSchemaError.ts"
-import { type Database, rows } from "./database.ts"
+import { type Database, rows, transaction } from "./database.ts"
 import { codeOf, toTransportError } from "./errors.ts"
 import { latest, migrations } from "./migrations.ts"
 
@@ -96,7 +96,7 @@ export const run = (db: Database): Effect.Effect<void, PgSchemaError> => {
     yield* rows(db.control, `CREATE SCHEMA IF NOT EXISTS ${db.schema}`, [])
     yield* rows(db.control, "SELECT set_config('search_path', $1, true)", [db.schema])
     yield* Migrator.make({})({ loader, table })
-  }).pipe(Effect.provideService(SqlClient.SqlClient, db.control), db.control.withTransaction)
+  }).pipe(Effect.provideService(SqlClient.SqlClient, db.control), (migrations) => transaction(db, migrations))
   return Effect.flatMap(
     installed(db),
     (id): Effect.Effect<void, PgSchemaError | Migrator.MigrationError | SqlError> => {
