@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { EncodedRecord } from "./Envelope.ts"
 import { CurrentCollector } from "./internal/explain/collector.ts"
+import type { Transport } from "./Transport.ts"
 
 const encoder = new TextEncoder()
 
@@ -37,6 +38,15 @@ export const recordBytes = (record: EncodedRecord): number => {
     bytes += encoder.encode(name).length + encoder.encode(value).length
   return bytes
 }
+
+/**
+ * The store in whose transactions a transport publishes: that of an outbox, or
+ * its own.
+ *
+ * @category stores
+ * @since 0.1.0
+ */
+export const publishStoreOf = ({ publishStore, store }: Transport["Service"]): object => publishStore ?? store
 
 /**
  * How many of a group's partitions the member of this rank serves: all are

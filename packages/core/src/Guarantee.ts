@@ -197,14 +197,16 @@ export class AtLeastOnce extends Context.Service<AtLeastOnce, Delivery<"at-least
 export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-once">>()("@surety/core/ExactlyOnce") {
   /**
    * Made of at-least-once delivery, an inbox and an outbox. Refused with a
-   * `CompositionError` where they do not share a store, so that no transaction
-   * could hold them all.
+   * `CompositionError` where inbox and outbox do not share a store, so that no
+   * transaction could hold them both; and where the transport is of another store
+   * than an inbox that cannot keep its progress (that of `PgInbox.layer` can).
    *
    * Refused as well: an inbox that forgets what was settled while it may still
    * come again. Its retention has to be `forever`, or at least the sum of what the
    * parts declare: the retention of the transport's log, its lease, and for how
    * long a publish is repeated, with its acknowledgement. Where one of them is
-   * unlimited, or not declared, only `forever` is accepted.
+   * unlimited, or not declared, or the transport is of another store, where a
+   * message may wait longer for a group that lags, only `forever` is accepted.
    */
   static readonly layer: Layer.Layer<ExactlyOnce, CompositionError, AtLeastOnce | Inbox | Outbox> = Layer.effect(
     ExactlyOnce,
@@ -218,15 +220,21 @@ export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-
           detail: "the inbox and the outbox are in different stores; build both over the same client and schema"
         })
       }
-      if (transport.store !== inbox.store) {
+      const joined = transport.store === inbox.store ? { transport, inbox } : inbox.adopt?.(transport)
+      if (joined === undefined) {
         return yield* new CompositionError({
           guarantee: "exactly-once",
-          detail: `the ${transport.characteristics.name} transport and the inbox are in different stores; build both over the same client and schema`
+          detail: `the ${transport.characteristics.name} transport and the inbox are in different stores, and this inbox cannot keep the progress of another one's; build both over the same client and schema, or take PgInbox.layer of @surety/pg`
         })
       }
       const detail = tooEarly(inbox, transport, confirmation)
       if (detail !== undefined) return yield* new CompositionError({ guarantee: "exactly-once", detail })
-      return ExactlyOnce.of({ [seal]: "exactly-once", transport, confirmation, unit: { inbox, outbox } })
+      return ExactlyOnce.of({
+        [seal]: "exactly-once",
+        transport: joined.transport,
+        confirmation,
+        unit: { inbox: joined.inbox, outbox }
+      })
     })
   )
 }

@@ -13,6 +13,7 @@ import type { Part } from "./Description.ts"
 import * as internal from "./internal/memory/inbox.ts"
 import * as MemoryStore from "./MemoryStore.ts"
 import type { Transaction } from "./Transaction.ts"
+import type { Transport } from "./Transport.ts"
 import type { TransportError } from "./TransportError.ts"
 
 /**
@@ -34,6 +35,17 @@ export interface Holder {
   readonly group: string
   readonly partition: number
   readonly epoch: number
+}
+
+/**
+ * A transport of another store, and the inbox of its messages.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Adopted {
+  readonly transport: Transport["Service"]
+  readonly inbox: Inbox["Service"]
 }
 
 /**
@@ -81,6 +93,15 @@ export class Inbox extends Context.Service<
      * counting as attempts of the message.
      */
     readonly isInfrastructure: (error: unknown) => boolean
+    /**
+     * Where the inbox can keep the progress of a transport of another store in
+     * its own (rule 24): the same transport, but that the partitions which it
+     * assigns are leased, settled, parked and dead-lettered in the inbox's store,
+     * under an epoch of the inbox's own, and begin where the inbox says. The
+     * transport is told how far the group has come, later, so that its own lag and
+     * retention go by it.
+     */
+    readonly adopt?: ((transport: Transport["Service"]) => Adopted) | undefined
   }
 >()("@surety/core/Inbox") {}
 

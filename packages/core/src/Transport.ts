@@ -96,6 +96,17 @@ export interface ParkedRecord {
 }
 
 /**
+ * A record that is to be kept aside, with all that is needed to hand it out
+ * again: its log may be in another store, and may be trimmed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RecordToPark extends ParkedRecord {
+  readonly record: StoredRecord
+}
+
+/**
  * Durable redelivery: records that wait longer than their lease should are kept
  * aside in the store, where any later holder of the partition finds them.
  *
@@ -113,7 +124,7 @@ export interface Redelivery {
   /** What is parked, by offset: up to `max` of those after `after`. */
   readonly list: (after: number, max: number) => Effect.Effect<ReadonlyArray<ParkedRecord>, TransportError>
   /** Keeps records aside; for one that is already, changes when it is due. The counts of their attempts stay. */
-  readonly park: (records: ReadonlyArray<ParkedRecord>) => Effect.Effect<void, TransportError>
+  readonly park: (records: ReadonlyArray<RecordToPark>) => Effect.Effect<void, TransportError>
   /** The parked records of these offsets, in their order. */
   readonly read: (offsets: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError>
   /** Parked records that are settled: forgets them, and their attempts, and stores the dead letters that they end in. */
@@ -151,6 +162,13 @@ export interface Assignment {
    * and call `release`. Fails once the lease is lost: stop at once.
    */
   readonly revoked: Effect.Effect<void, TransportError>
+  /**
+   * Goes on after `offset` instead, whatever was settled here: where the group's
+   * progress is kept in another store (`Inbox.adopt`). Called before the first
+   * claim, if at all. Fails with `RecordsGone` unless the log is known to hold
+   * every record after `offset` that it ever held, and never goes on elsewhere.
+   */
+  readonly seek: (offset: number) => Effect.Effect<void, TransportError>
   /**
    * Waits for records after the last claimed ones, and claims up to `max` of
    * them: that they are claimed is stored before they are returned.
@@ -243,6 +261,32 @@ export interface Bounds {
 }
 
 /**
+ * Who publishes: of those that have one name and shard, the one with the latest
+ * epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PublisherLease {
+  readonly name: string
+  readonly shard: number
+  /** Greater for a later holder of the shard. */
+  readonly epoch: number
+}
+
+/**
+ * Stores records, all or none, in their order, and returns once they are as
+ * durable as the transport promises.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Publish = (
+  topic: TopicDeclaration,
+  records: ReadonlyArray<EncodedRecord>
+) => Effect.Effect<void, TransportError>
+
+/**
  * Moves encoded records.
  *
  * @category services
@@ -256,19 +300,32 @@ export class Transport extends Context.Service<
     readonly maxRecordBytes: number
     /** Without them, only an inbox that remembers forever makes it exactly-once. */
     readonly bounds?: Bounds | undefined
-    /** Identifies the store: an inbox or outbox of the same store shares its transactions. */
+    /** Identifies the store: an inbox of the same store shares its transactions. */
     readonly store: object
+    /**
+     * The store in whose transactions `publish` joins, and by whose commit it is
+     * acknowledged, where that is another one than `store`: of an outbox, from
+     * which a relay carries the records on.
+     */
+    readonly publishStore?: object | undefined
     /** Makes the topic exist. Idempotent. */
     readonly declare: (topic: TopicDeclaration) => Effect.Effect<void, TransportError>
     /**
-     * Stores records, all or none, in their order, and returns once they are as
-     * durable as the transport promises. In a transaction of the same store the
-     * records are part of it: stored if and only if it commits.
+     * In a transaction of the same store the records are part of it: stored if
+     * and only if it commits.
      */
-    readonly publish: (
-      topic: TopicDeclaration,
-      records: ReadonlyArray<EncodedRecord>
-    ) => Effect.Effect<void, TransportError>
+    readonly publish: Publish
+    /**
+     * Opens a publisher for a relay (rule 25), where the transport can refuse the
+     * one before it: from then on, whatever an earlier holder of the same name and
+     * shard publishes fails with `Fenced` and stores nothing, a call that is under
+     * way included. The holder makes sure that its epoch is the latest *after*
+     * opening, so that a transport may also go by which one was opened last. What
+     * it publishes is all stored or not at all.
+     */
+    readonly fencedPublisher?:
+      | ((lease: PublisherLease) => Effect.Effect<Publish, TransportError, Scope.Scope>)
+      | undefined
     /** Whether the calling fiber is inside a transaction that `publish` would join. */
     readonly inTransaction: Effect.Effect<boolean>
     /** Runs an effect as if the calling fiber were in no such transaction. */

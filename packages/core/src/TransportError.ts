@@ -114,6 +114,24 @@ export class TransactionFailed extends Schema.TaggedError<TransactionFailed>(
 }
 
 /**
+ * The log no longer holds what a group is to read next: retention has dropped
+ * it, or the topic was emptied, or made anew.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RecordsGone extends Schema.TaggedError<RecordsGone>("@surety/core/Transport/RecordsGone")("RecordsGone", {
+  group: Schema.String,
+  partition: Schema.Number,
+  /** The last offset that the group has settled. */
+  settled: Schema.Number,
+  /** What is known of the log, as a clause: "it begins at offset 120". */
+  detail: Schema.String
+}) {
+  readonly isRetryable: boolean = false
+}
+
+/**
  * Why a transport operation failed.
  *
  * @category errors
@@ -127,7 +145,8 @@ export const TransportErrorReason = Schema.Union([
   TopicMismatch,
   Unauthorized,
   InvalidState,
-  TransactionFailed
+  TransactionFailed,
+  RecordsGone
 ])
 
 /**
@@ -152,6 +171,8 @@ const advice = (reason: TransportErrorReason): string => {
       return `declared with ${reason.declared} partitions but stored with ${reason.stored}; the number of partitions of a topic cannot change, make a new topic`
     case "Unauthorized":
       return `${reason.detail}; check the credentials and the privileges of the role`
+    case "RecordsGone":
+      return `group "${reason.group}" is to go on after offset ${reason.settled} of partition ${reason.partition}, and what follows is gone from the log: ${reason.detail}; restore the log, or accept the loss by moving the group on`
     case "InvalidState":
     case "TransactionFailed":
       return reason.detail

@@ -15,6 +15,7 @@
  *
  * @since 0.1.0
  */
+import { publishStoreOf } from "@surety/core/Backend"
 import type { EncodedRecord } from "@surety/core/Envelope"
 import { Outbox, type OutgoingRecord } from "@surety/core/Outbox"
 import * as Effect from "effect/Effect"
@@ -51,7 +52,7 @@ const make = (db: Database): Outbox["Service"] => {
       assumptions: [],
       possible: []
     },
-    carries: (transport) => transport.store === db,
+    carries: (transport) => publishStoreOf(transport) === db,
     savepoint: Effect.flatMap(Effect.serviceOption(sql.transactionService), (transaction) => {
       if (Option.isNone(transaction) || transaction.value[1] === 0) return Effect.undefined
       const savepoint = ++savepoints

@@ -20,8 +20,8 @@ const finite = (duration: Duration.Duration | "forever" | undefined): Duration.D
 
 /** Why an inbox forgets too early for its source, or undefined when it does not. */
 export const tooEarly = (
-  { retention }: Inbox["Service"],
-  { bounds, characteristics }: Transport["Service"],
+  { retention, store: ours }: Inbox["Service"],
+  { bounds, characteristics, store }: Transport["Service"],
   { acks, repeatsFor }: Confirmation
 ): string | undefined => {
   if (retention === "forever") return undefined
@@ -46,6 +46,8 @@ export const tooEarly = (
   ]
   const remembers = `the inbox remembers for ${Duration.format(retention)} what was settled`
   const missing = Array.from(new Set(list.flatMap(({ lasts, missing }) => (lasts === undefined ? [missing] : []))))
+  // Our own store keeps what a group that lags behind its log has settled meanwhile; of another one's log it knows too little.
+  if (store !== ours) missing.push(`a message may wait in the ${name} transport for as long as its group lags`)
   if (missing.length > 0) {
     return `${remembers}, and nothing bounds how late a message may come again: ${missing.join("; ")}. Bound it, or let the inbox remember forever`
   }

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import { publishStoreOf } from "../Backend.ts"
 import * as Channel from "../Channel.ts"
 import { CurrentCloudEvents, toHeaders } from "../CloudEvents.ts"
 import { DelayedDelivery, type Due } from "../DelayedDelivery.ts"
@@ -113,7 +114,7 @@ const later = Effect.fnUntraced(function* (
   const delayed = yield* Effect.service(Channel.key(DelayedDelivery, topic.channel)) as Effect.Effect<
     DelayedDelivery["Service"]
   >
-  if (delayed.store !== delivery.transport.store) {
+  if (delayed.store !== publishStoreOf(delivery.transport)) {
     const detail = `DelayedDelivery is of another store than the ${delivery.transport.characteristics.name} transport of the topic's guarantee; build both by one layer`
     return yield* error(topic, records, new Invalid({ detail }))
   }

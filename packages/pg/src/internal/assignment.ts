@@ -3,7 +3,7 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { DeadLetter } from "@surety/core/DeadLetters"
 import type { Assignment, ClaimedRecord } from "@surety/core/Transport"
-import { Fenced, TransportError } from "@surety/core/TransportError"
+import { Fenced, RecordsGone, TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { asCourtesy, type Database, inRealTime, joined, rows } from "./database.ts"
@@ -112,6 +112,26 @@ export const make = (
     settled: Number(lease.settled),
     suspectUntil: Number(lease.claimed > lease.settled ? lease.claimed : lease.settled),
     revoked: options.revoked,
+    seek: (offset) =>
+      change<{ last: bigint; trimmed: bigint }>(
+        "seek",
+        `SELECT coalesce(pg_sequence_last_value(${db.schema}.topic_sequence($4)::regclass), 0) AS last, coalesce((
+          SELECT t.log_offset FROM ${db.schema}.trimmed t WHERE t.topic = $4 AND t.partition = $2
+        ), 0) AS trimmed FROM ${db.schema}.cursor WHERE ${held}`,
+        [topic.id]
+      ).pipe(
+        Effect.flatMap(({ last, trimmed }) => {
+          if (offset <= last && offset >= trimmed) {
+            return Effect.sync(() => {
+              position = BigInt(offset)
+            })
+          }
+          const detail =
+            offset > last ? `its last offset is ${last}` : `retention has dropped it up to offset ${trimmed}`
+          const reason = new RecordsGone({ group: group.name, partition, settled: offset, detail })
+          return Effect.fail(new TransportError({ operation: "seek", topic: topic.name, reason }))
+        })
+      ),
     claim,
     // Rule 13: the check and the advance are one statement on one row.
     settle: (offset) =>

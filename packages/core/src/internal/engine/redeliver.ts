@@ -5,7 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { DeadLetter } from "../../DeadLetters.ts"
-import type { ClaimedRecord, ParkedRecord, Redelivery } from "../../Transport.ts"
+import type { ClaimedRecord, RecordToPark, Redelivery } from "../../Transport.ts"
 import type { TransportError } from "../../TransportError.ts"
 import { identify } from "../foreign.ts"
 import { persist } from "./context.ts"
@@ -146,7 +146,7 @@ export class Redeliver {
     records: ReadonlyArray<ClaimedRecord>,
     withdrawn: ReadonlyArray<Item> = []
   ): Effect.Effect<void, TransportError> {
-    const behind = records.map(({ key, offset }): ParkedRecord => ({ offset, key, dueAt: undefined }))
+    const behind = records.map((record): RecordToPark => ({ ...placeOf(record), dueAt: undefined, record }))
     // First: whoever waits for a turn is told of it at once.
     if (behind.length > 0) this.parking.add(behind, false)
     for (const { record } of withdrawn) this.parking.unqueue(record.offset)
@@ -172,8 +172,8 @@ export class Redeliver {
   }
 
   /** A statement that keeps the message aside. */
-  park({ record: { key, offset } }: Item, dueAt: number): Effect.Effect<void, TransportError> {
-    return this.#redelivery.park([{ offset, key, dueAt }])
+  park({ record }: Item, dueAt: number): Effect.Effect<void, TransportError> {
+    return this.#redelivery.park([{ ...placeOf(record), dueAt, record }])
   }
 
   /** A statement that settles messages that were kept aside, with the dead letters that they end in. */
@@ -184,6 +184,8 @@ export class Redeliver {
     )
   }
 }
+
+const placeOf = ({ key, offset }: ClaimedRecord) => ({ key, offset })
 
 const makeParkedItem = (record: ClaimedRecord): Item => {
   const { claims, failures } = record.attempts ?? { claims: 0, failures: 0 }

@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import { publishStoreOf } from "../../Backend.ts"
 import { MemoryStore } from "../../MemoryStore.ts"
 import type { Outbox } from "../../Outbox.ts"
 
@@ -11,7 +12,7 @@ export const make: Effect.Effect<Outbox["Service"], never, MemoryStore> = Effect
     assumptions: [],
     possible: []
   },
-  carries: (transport) => transport.store === store,
+  carries: (transport) => publishStoreOf(transport) === store,
   savepoint: Effect.undefined,
   // The transport's publish joins the transaction of the calling fiber.
   write: (records) =>

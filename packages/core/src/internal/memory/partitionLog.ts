@@ -33,6 +33,11 @@ export class PartitionLog {
     return this.#dropped + this.#entries.length
   }
 
+  /** The first offset that is held, or comes next. */
+  get first(): number {
+    return this.#dropped + 1
+  }
+
   /** How many there are to read after an offset. */
   count(offset: number): number {
     let count = 0
@@ -64,10 +69,6 @@ export class PartitionLog {
       if (state === "committed") records.push(record)
     }
     return records
-  }
-
-  at(offset: number): StoredRecord {
-    return this.#entries[offset - this.#dropped - 1]!.record
   }
 
   /** When the first one after an offset was stored. */

@@ -89,6 +89,8 @@ export interface Store {
   readonly groups: Map<string, Group>
   /** By due time, then in publish order. */
   readonly delayed: { readonly waiting: Array<Delayed>; readonly changed: Signal }
+  /** The latest epochs of fenced publishers. */
+  readonly publishers: Map<string, number>
 }
 
 export const make = (settings: Settings, clock: Clock, unprotected: ReadonlySet<Protection>): Store => ({
@@ -97,7 +99,8 @@ export const make = (settings: Settings, clock: Clock, unprotected: ReadonlySet<
   now: () => clock.currentTimeMillisUnsafe(),
   logs: new Map(),
   groups: new Map(),
-  delayed: { waiting: [], changed: new Signal() }
+  delayed: { waiting: [], changed: new Signal() },
+  publishers: new Map()
 })
 
 export const groupKey = (topic: string, group: string): string => JSON.stringify([topic, group])

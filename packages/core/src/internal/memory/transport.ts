@@ -10,12 +10,14 @@ import { MemoryStore, Node } from "../../MemoryStore.ts"
 import type {
   Assignment,
   ClaimedRecord,
+  Publish,
+  PublisherLease,
   SubscribeOptions,
   Subscription,
   TopicDeclaration,
   Transport
 } from "../../Transport.ts"
-import { Fenced, InvalidState, TransportError, type TransportErrorReason } from "../../TransportError.ts"
+import { Fenced, InvalidState, RecordsGone, TransportError, type TransportErrorReason } from "../../TransportError.ts"
 import { append, declareIn, makeAccess, storeWith } from "./log.ts"
 import { type Cursor, type Group, groupKey, makeGroup, placeOf, type Tx, takeOver } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
@@ -32,6 +34,21 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
   const declare = declareIn(store, accessStore)
   const publish = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) =>
     storeWith(store, accessStore, topic, records, (tx) => append(store, tx, topic.name, records))
+
+  const fencedPublisher = ({ epoch, name, shard }: PublisherLease): Effect.Effect<Publish, TransportError> => {
+    const place = JSON.stringify([name, shard])
+    const fenced = new Fenced({ group: name, partition: shard, epoch })
+    const isLatest = () => store.publishers.get(place) === epoch
+    return accessStore("open", "*", (): Publish | TransportErrorReason => {
+      if ((store.publishers.get(place) ?? epoch) > epoch) return fenced
+      store.publishers.set(place, epoch)
+      return (topic, records) =>
+        storeWith(store, accessStore, topic, records, (tx) => {
+          tx.checks.push(isLatest)
+          append(store, tx, topic.name, records)
+        }).pipe(Effect.mapError((error) => (isLatest() ? error : failed("publish", topic.name, fenced))))
+    })
+  }
 
   const assign = (group: Group, cursor: Cursor, revoked: Deferred.Deferred<void, TransportError>): Assignment => {
     const { epoch, partition } = cursor
@@ -87,6 +104,17 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       settled: start,
       suspectUntil,
       revoked: Deferred.await(revoked),
+      seek: (offset) =>
+        access("seek", () => {
+          const { end, first } = records
+          if (offset < first - 1 || offset > end) {
+            const detail =
+              end < first ? `it is empty, and goes on at offset ${first}` : `it holds offsets ${first} to ${end}`
+            return new RecordsGone({ group: group.name, partition, settled: offset, detail })
+          }
+          position = offset
+          return undefined
+        }),
       claim,
       settle: (offset) =>
         change(
@@ -137,7 +165,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
               cursor.parked.set(
                 one.offset,
                 known === undefined
-                  ? { ...one, record: records.at(one.offset), storedAt: records.storedAt(one.offset) }
+                  ? { ...one, storedAt: records.storedAt(one.offset) }
                   : { ...known, dueAt: one.dueAt }
               )
             }
@@ -301,6 +329,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
     store,
     declare,
     publish,
+    fencedPublisher,
     inTransaction: Effect.map(CurrentTx, (tx) => tx !== undefined),
     outsideTransaction: Effect.provideService(CurrentTx, undefined),
     subscribe,

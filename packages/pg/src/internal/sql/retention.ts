@@ -45,10 +45,18 @@ BEGIN
       ORDER BY l.log_offset LIMIT p_limit
     ) AS o
     WHERE o.stored_at < v_before LIMIT p_limit
+  ),
+  dropped AS (
+    DELETE FROM ${s}.log l USING old o
+    WHERE l.topic = o.topic AND l.partition = o.partition AND l.log_offset = o.log_offset
+    RETURNING l.topic, l.partition, l.log_offset
+  ),
+  noted AS (
+    INSERT INTO ${s}.trimmed AS t (topic, partition, log_offset)
+    SELECT d.topic, d.partition, max(d.log_offset) FROM dropped d GROUP BY d.topic, d.partition
+    ON CONFLICT (topic, partition) DO UPDATE SET log_offset = greatest(t.log_offset, excluded.log_offset)
   )
-  DELETE FROM ${s}.log l USING old o
-  WHERE l.topic = o.topic AND l.partition = o.partition AND l.log_offset = o.log_offset;
-  GET DIAGNOSTICS v_count = ROW_COUNT;
+  SELECT count(*) INTO v_count FROM dropped;
   IF v_count = p_limit THEN RETURN 0; END IF;
   UPDATE ${s}.sweep SET done_at = clock_timestamp() WHERE task = 'log';
   RETURN extract(epoch FROM p_rest)::double precision * 1000;

@@ -23,6 +23,13 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (topic, partition, log_offset)
 )`,
+  // The last offset that retention has dropped.
+  `CREATE TABLE ${s}.trimmed (
+  topic integer NOT NULL,
+  partition smallint NOT NULL,
+  log_offset bigint NOT NULL,
+  PRIMARY KEY (topic, partition)
+)`,
   // What becomes readable later, by due time, then in publish order.
   `CREATE TABLE ${s}.delayed (
   topic integer NOT NULL,

@@ -50,6 +50,13 @@ const claimTen = Effect.fnUntraced(function* (harness: Harness, node: TestNode) 
   return { topic, join, first, claimed, progress }
 })
 
+const aside = (record: Transport.ClaimedRecord, dueAt: number | undefined): Transport.RecordToPark => ({
+  offset: record.offset,
+  key: record.key,
+  dueAt,
+  record
+})
+
 export const redelivery: ReadonlyArray<Scenario> = [
   {
     name: "what is kept aside is found by the next holder, whole, with its attempts and when it is due",
@@ -62,14 +69,10 @@ export const redelivery: ReadonlyArray<Scenario> = [
         const last = claimed[9]!.offset
         yield* first.endAttempt(a.offset, "failed")
         const due = 1_800_000_000_123
-        yield* first.redelivery.park([
-          { offset: a.offset, key: a.key, dueAt: due },
-          { offset: b.offset, key: b.key, dueAt: undefined },
-          { offset: c.offset, key: c.key, dueAt: undefined }
-        ])
+        yield* first.redelivery.park([aside(a, due), aside(b, undefined), aside(c, undefined)])
         yield* first.settle(last)
         // Parked again: due at another time, and still there once.
-        yield* first.redelivery.park([{ offset: a.offset, key: a.key, dueAt: due + 1 }])
+        yield* first.redelivery.park([aside(a, due + 1)])
         assert.deepStrictEqual(yield* progress(one), [{ partition: 0, settled: last, lag: 3, parked: 3 }])
         yield* one.crash
         const next = yield* join(two)
@@ -109,14 +112,14 @@ export const redelivery: ReadonlyArray<Scenario> = [
         const one = yield* harness.start
         const two = yield* harness.start
         const { claimed, first, join } = yield* claimTen(harness, one)
-        yield* first.redelivery.park([{ offset: claimed[0]!.offset, key: undefined, dueAt: 5 }])
+        yield* first.redelivery.park([aside(claimed[0]!, 5)])
         yield* one.disconnect("frozen")
         const next = yield* join(two)
         const before = yield* next.redelivery.list(0, 9)
         yield* one.reconnect
         for (const operation of [
-          first.redelivery.park([{ offset: claimed[1]!.offset, key: undefined, dueAt: 6 }]),
-          first.redelivery.park([{ offset: claimed[0]!.offset, key: undefined, dueAt: 7 }]),
+          first.redelivery.park([aside(claimed[1]!, 6)]),
+          first.redelivery.park([aside(claimed[0]!, 7)]),
           first.redelivery.settle([claimed[0]!.offset], [])
         ]) {
           assert.strictEqual((yield* Effect.flip(operation)).reason._tag, "Fenced")
@@ -136,10 +139,10 @@ export const redelivery: ReadonlyArray<Scenario> = [
         const holder = { topic: topic.name, group: "group", partition: 0, epoch: first.epoch }
         const [a, b] = claimed
         const parked = Effect.map(first.redelivery.list(0, 9), (records) => records.map(({ offset }) => offset))
-        const park = (offset: number) => first.redelivery.park([{ offset, key: undefined, dueAt: 5 }])
-        yield* Effect.flip(inbox.transaction(holder, Effect.andThen(park(a!.offset), Effect.fail("rolls back"))))
+        const park = (record: Transport.ClaimedRecord) => first.redelivery.park([aside(record, 5)])
+        yield* Effect.flip(inbox.transaction(holder, Effect.andThen(park(a!), Effect.fail("rolls back"))))
         assert.deepStrictEqual(yield* parked, [])
-        yield* inbox.transaction(holder, Effect.andThen(park(b!.offset), first.settle(b!.offset)))
+        yield* inbox.transaction(holder, Effect.andThen(park(b!), first.settle(b!.offset)))
         assert.deepStrictEqual(yield* parked, [b!.offset])
         yield* Effect.flip(
           inbox.transaction(holder, Effect.andThen(first.redelivery.settle([b!.offset], []), Effect.fail("rolls back")))

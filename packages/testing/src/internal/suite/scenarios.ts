@@ -1,4 +1,6 @@
 /** All tests of the suite, by what they are about. */
+
+import { acrossSystems } from "./acrossSystems.ts"
 import { atMostOnce } from "./atMostOnce.ts"
 import { batches } from "./batches.ts"
 import { deadLetters } from "./deadLetters.ts"
@@ -31,5 +33,6 @@ export const scenarios = {
   fairness,
   batches,
   lifecycle,
-  later
+  later,
+  "across systems": acrossSystems
 } satisfies Record<string, ReadonlyArray<Scenario>>
