@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Consumer, type Envelope, MemoryStore, Producer } from "@surety/core"
+import { Consumer, type Envelope, MemoryStore, Producer, Topic, Transport } from "@surety/core"
 import { Effect, Exit, Fiber, Layer, Queue, Schedule, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { type Broken, Busy, lag, layerNode, letters, note, notes, quiet, seen, takeN } from "./support.ts"
@@ -158,5 +158,40 @@ describe("a message that was repeated, and handled, behind one that is not settl
       }
       assert.deepStrictEqual(yield* Effect.provide(letters(), node.context), [])
     }).pipe(Effect.provide(MemoryStore.layer))
+  )
+})
+
+describe("a crash between the claim of an at-most-once message and its settlement", () => {
+  const Notes = notes("at-most-once")
+
+  it.effect("leaves it to its first attempt, and nothing to be counted", () =>
+    Effect.gen(function* () {
+      const events = yield* Queue.unbounded<string>()
+      const first = yield* process(() => Layer.empty)
+      yield* Effect.gen(function* () {
+        yield* Producer.publishAll(Notes, [note("a"), note("b")])
+        const transport = yield* Transport.Transport
+        const { next } = yield* transport.subscribe({
+          topic: Topic.declaration(Notes),
+          group: "readers",
+          startFrom: "earliest"
+        })
+        const assignment = yield* next
+        assert.lengthOf(yield* assignment.claim(10), 2)
+      }).pipe(Effect.provide(first.context))
+      yield* first.crash
+      yield* process(() =>
+        Consumer.layer(
+          Consumer.make(Notes, { group: "readers", handler: (_, envelope) => Queue.offer(events, seen(envelope)) })
+        )
+      )
+      yield* expire
+      assert.deepStrictEqual(yield* takeN(events, 2), ["a#1", "b#1"])
+      const [group] = (yield* MemoryStore.MemoryStore).groups.values()
+      assert.deepStrictEqual(
+        group!.cursors.map(({ attempts }) => attempts.size),
+        [0]
+      )
+    }).pipe(Effect.scoped, Effect.provide(MemoryStore.layer))
   )
 })

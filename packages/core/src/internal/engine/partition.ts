@@ -57,7 +57,8 @@ export const servePartition = (
     const settled = new Signal()
     let leaving = false
 
-    const item = (record: ClaimedRecord) => toItem(record, assignment)
+    // At-most-once no handler has started for what a former holder claimed without settling it: nothing is counted.
+    const item = atMostOnce ? makeItem : (record: ClaimedRecord) => toItem(record, assignment)
     const fetch = Effect.gen(function* () {
       if (redeliver !== undefined) yield* redeliver.load
       while (true) {
