@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type { EncodedRecord } from "./Envelope.ts"
 import { CurrentCollector } from "./internal/explain/collector.ts"
 import type { Transport } from "./Transport.ts"
+import { RecordTooLarge } from "./TransportError.ts"
 
 const encoder = new TextEncoder()
 
@@ -37,6 +38,23 @@ export const recordBytes = (record: EncodedRecord): number => {
   for (const [name, value] of Object.entries(record.headers))
     bytes += encoder.encode(name).length + encoder.encode(value).length
   return bytes
+}
+
+/**
+ * The bytes of records that are published together, or why one of them is
+ * refused: what every way to publish checks first.
+ *
+ * @category records
+ * @since 0.1.0
+ */
+export const totalBytes = (records: ReadonlyArray<EncodedRecord>, limit: number): number | RecordTooLarge => {
+  let total = 0
+  for (const record of records) {
+    const bytes = recordBytes(record)
+    if (bytes > limit) return new RecordTooLarge({ id: record.id, bytes, limit })
+    total += bytes
+  }
+  return total
 }
 
 /**

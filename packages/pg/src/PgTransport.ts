@@ -22,11 +22,11 @@
  * @since 0.1.0
  */
 import * as Acks from "@surety/core/Acks"
-import { recordBytes } from "@surety/core/Backend"
+import { totalBytes } from "@surety/core/Backend"
 import { DelayedDelivery } from "@surety/core/DelayedDelivery"
 import type { EncodedRecord } from "@surety/core/Envelope"
 import { type Progress, type TopicDeclaration, Transport } from "@surety/core/Transport"
-import { InvalidState, RecordTooLarge, TransportError } from "@surety/core/TransportError"
+import { InvalidState, TransportError } from "@surety/core/TransportError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -52,18 +52,12 @@ const make = Effect.gen(function* () {
   const publish = yield* publisher.make(db, signal)
   const delayedAdded = yield* delayed.deliver(db, signal)
 
-  /** What every way to publish checks first. Returns the bytes of all records. */
-  const checkSizes = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) => {
-    let total = 0
-    for (const record of records) {
-      const bytes = recordBytes(record)
-      total += bytes
-      if (bytes > maxRecordBytes) {
-        const reason = new RecordTooLarge({ id: record.id, bytes, limit: maxRecordBytes })
-        return Effect.fail(new TransportError({ operation: "publish", topic: topic.name, reason }))
-      }
-    }
-    return Effect.succeed(total)
+  /** Returns the bytes of all records. */
+  const checkSizes = ({ name: topic }: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) => {
+    const total = totalBytes(records, maxRecordBytes)
+    return typeof total === "number"
+      ? Effect.succeed(total)
+      : Effect.fail(new TransportError({ operation: "publish", topic, reason: total }))
   }
 
   const delayedDelivery = DelayedDelivery.of({

@@ -1,12 +1,11 @@
 /** Access to the store from a node, and what every way to publish has in common. */
 import * as Effect from "effect/Effect"
-import { partitionOf, recordBytes } from "../../Backend.ts"
+import { partitionOf, totalBytes } from "../../Backend.ts"
 import type { EncodedRecord } from "../../Envelope.ts"
 import { Interference, type Operation } from "../../Interference.ts"
 import { Node } from "../../MemoryStore.ts"
 import type { TopicDeclaration } from "../../Transport.ts"
 import {
-  RecordTooLarge,
   TopicMismatch,
   TransactionFailed,
   TransportError,
@@ -84,11 +83,8 @@ export const storeWith = (
       name,
       topic.name,
       () => {
-        const { maxRecordBytes: limit } = store.settings
-        for (const record of records) {
-          const bytes = recordBytes(record)
-          if (bytes > limit) return new RecordTooLarge({ id: record.id, bytes, limit })
-        }
+        const bytes = totalBytes(records, store.settings.maxRecordBytes)
+        if (typeof bytes !== "number") return bytes
         if (transaction.state !== "open") return new TransactionFailed({ detail: "the transaction has ended" })
         write(transaction)
         return undefined
