@@ -420,6 +420,38 @@ export interface Status {
 }
 
 /**
+ * A message that others wait for: those of its key, or the whole partition.
+ *
+ * - `running`: its handler runs, or waits for its turn to.
+ * - `queued`: in memory, with no handler yet.
+ * - `retrying`: waits for its retry, until `dueAt`, under the lease.
+ * - `parked`: kept aside in the store, until `dueAt`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Obstacle {
+  readonly partition: number
+  readonly offset: number
+  readonly key: string | undefined
+  readonly state: "running" | "queued" | "retrying" | "parked"
+  /** In milliseconds since the epoch, of a retry. */
+  readonly dueAt: number | undefined
+  /** How many messages of its key are known to wait for it, in memory or kept aside. */
+  readonly waiting: number
+  /**
+   * Whether it is the oldest claimed message of its partition that is not
+   * settled. Later ones of other keys are handled, but the stored progress, and
+   * with it what a crash repeats and what retention keeps, cannot pass it.
+   */
+  readonly holdsPartition: boolean
+  /** Not known of one that is parked: it is in the store. */
+  readonly id: string | undefined
+  /** Not known of one that is parked. */
+  readonly attempt: number | undefined
+}
+
+/**
  * A consumer that was started.
  *
  * @category models
@@ -435,6 +467,8 @@ export interface Running {
    */
   readonly pause: Effect.Effect<void>
   readonly resume: Effect.Effect<void>
+  /** What holds its keys and its partitions back, by partition and offset: looked up when asked. */
+  readonly obstacles: Effect.Effect<ReadonlyArray<Obstacle>>
   /** Waits for the consumer to fail, once it is not to be started anew. */
   readonly failure: Effect.Effect<never, ConsumeError>
 }

@@ -9,7 +9,8 @@
  *   `surety.failed_attempts`, `surety.retries`, `surety.redeliveries`,
  *   `surety.discarded`, `surety.dead_letters`; gauge `surety.in_flight`; timer
  *   `messaging.process.duration`; all by `messaging.destination.name` and, but
- *   for the first, `messaging.consumer.group.name`.
+ *   for the first, `messaging.consumer.group.name`. The lag is asked of the
+ *   store, where a `Lag.layer` says so.
  * - a `producer` span for each publish, whose context travels in the header
  *   `traceparent`, and a `consumer` span for each attempt, linked to it.
  *

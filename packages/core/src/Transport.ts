@@ -224,6 +224,20 @@ export interface Progress {
 }
 
 /**
+ * An open transaction that has published: until it ends, nothing that was
+ * published after it began can be read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Holdback {
+  /** Who it is, as the store knows it. */
+  readonly by: string
+  /** For how long it has been open, in milliseconds; undefined where the store does not tell. */
+  readonly age: number | undefined
+}
+
+/**
  * What a transport is, as a value: the conformance suite reads it, and the
  * documentation is generated from it.
  *
@@ -334,6 +348,8 @@ export class Transport extends Context.Service<
     readonly subscribe: (options: SubscribeOptions) => Effect.Effect<Subscription, TransportError, Scope.Scope>
     /** How far a group has come. Fails with `InvalidState` for one that is not registered. */
     readonly progress: (topic: string, group: string) => Effect.Effect<ReadonlyArray<Progress>, TransportError>
+    /** What keeps records of a topic from being read, the oldest first. Without it, nothing does. */
+    readonly holdbacks?: ((topic: string) => Effect.Effect<ReadonlyArray<Holdback>, TransportError>) | undefined
   }
 >()("@surety/core/Transport") {}
 

@@ -7,6 +7,7 @@ import {
   Consumer,
   type Envelope,
   type ExactlyOnce,
+  Lag,
   Producer,
   Topic,
   Transaction
@@ -202,6 +203,13 @@ describe("a topic", () => {
     Topic.make("payments", { ...options, guarantee: "exactly-once", foreign: "dead-letter" })
     // @ts-expect-error Type '"discard"' is not assignable to type 'Foreign | undefined'.
     Topic.make("payments", { ...options, guarantee: "exactly-once", foreign: "discard" })
+  })
+})
+
+describe("the lag of a group", () => {
+  it("is measured through the guarantee of its topic", () => {
+    expect(Lag.layer(Orders, { group: "g" })).type.toBe<Layer.Layer<never, never, AtLeastOnce>>()
+    expect(Lag.layer(AuditLog, { group: "g" })).type.toBe<Layer.Layer<never, never, Channel.On<ExactlyOnce, Audit>>>()
   })
 })
 

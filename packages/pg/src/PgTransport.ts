@@ -25,7 +25,7 @@ import * as Acks from "@surety/core/Acks"
 import { totalBytes } from "@surety/core/Backend"
 import { DelayedDelivery } from "@surety/core/DelayedDelivery"
 import type { EncodedRecord } from "@surety/core/Envelope"
-import { type Progress, type TopicDeclaration, Transport } from "@surety/core/Transport"
+import { type Holdback, type Progress, type TopicDeclaration, Transport } from "@surety/core/Transport"
 import { InvalidState, TransportError } from "@surety/core/TransportError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -110,18 +110,47 @@ const make = Effect.gen(function* () {
     inTransaction: inTransaction(db),
     outsideTransaction: outsideTransaction(db),
     subscribe: (options) => subscription.make(db, signal, declare, options),
+    holdbacks: (topic) =>
+      rows<{ pid: number; app: string | null; state: string | null; age: number | null }>(
+        db.control,
+        // Rule 8. Of other roles, application, state and age are told to members of pg_read_all_stats.
+        `SELECT l.pid, nullif(a.application_name, '') AS app, a.state,
+          extract(epoch FROM clock_timestamp() - a.xact_start)::double precision * 1000 AS age
+        FROM ${db.schema}.topic t
+        JOIN pg_locks l ON l.classid = ${db.schema}.topic_sequence(t.id)
+        LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE t.name = $1 AND l.locktype = 'advisory' AND l.objsubid = 2
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ORDER BY a.xact_start`,
+        [topic]
+      ).pipe(
+        Effect.mapError(toTransportError("holdbacks", topic)),
+        Effect.map((found) =>
+          found.map(
+            ({ age, app, pid, state }): Holdback => ({
+              by: [`backend ${pid}`, app === null ? undefined : `of "${app}"`, state ?? undefined]
+                .filter((part) => part !== undefined)
+                .join(", "),
+              age: age ?? undefined
+            })
+          )
+        )
+      ),
     progress: (topic, group) =>
-      rows<{ partition: number; settled: bigint; unread: bigint; parked: bigint }>(
+      rows<{ partition: number; settled: bigint; unread: bigint; parked: bigint; passed: bigint }>(
         db.control,
         `SELECT c.partition, c.settled, (
           SELECT count(*) FROM ${db.schema}.log l
           WHERE l.topic = t.id AND l.partition = c.partition AND l.log_offset > c.settled
-        ) AS unread, (
-          SELECT count(*) FROM ${db.schema}.redelivery r WHERE r.consumer_group = g.id AND r.partition = c.partition
-        ) AS parked
+        ) AS unread, r.parked, r.passed
         FROM ${db.schema}.topic t
         JOIN ${db.schema}.consumer_group g ON g.topic = t.id
         JOIN ${db.schema}.cursor c ON c.consumer_group = g.id
+        -- One that the cursor has not passed is counted with what lies beyond it.
+        CROSS JOIN LATERAL (
+          SELECT count(*) AS parked, count(*) FILTER (WHERE r.log_offset <= c.settled) AS passed
+          FROM ${db.schema}.redelivery r WHERE r.consumer_group = g.id AND r.partition = c.partition
+        ) AS r
         WHERE t.name = $1 AND g.name = $2 ORDER BY c.partition`,
         [topic, group]
       ).pipe(
@@ -130,10 +159,10 @@ const make = Effect.gen(function* () {
           found.length > 0
             ? Effect.succeed(
                 found.map(
-                  ({ parked, partition, settled, unread }): Progress => ({
+                  ({ parked, partition, passed, settled, unread }): Progress => ({
                     partition,
                     settled: Number(settled),
-                    lag: Number(unread + parked),
+                    lag: Number(unread + passed),
                     parked: Number(parked)
                   })
                 )

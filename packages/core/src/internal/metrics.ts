@@ -28,12 +28,27 @@ const deadLetters = Metric.counter("surety.dead_letters", {
 })
 const inFlight = Metric.gauge("surety.in_flight", { description: "Handlers that are running" })
 const duration = Metric.timer("messaging.process.duration", { description: "How long attempts take" })
+const lag = Metric.gauge("surety.lag", {
+  description: "Messages that a group has not settled, the parked ones included"
+})
+const parked = Metric.gauge("surety.parked", { description: "Messages that are kept aside until they are due" })
 
 export const publishedOf = (topic: string) => Metric.withAttributes(published, { "messaging.destination.name": topic })
 
+const ofGroup = (topic: string, group: string) => ({
+  "messaging.destination.name": topic,
+  "messaging.consumer.group.name": group
+})
+
+/** How far a group is on one partition. */
+export const ofPartition = (topic: string, group: string, partition: number) => {
+  const attributes = { ...ofGroup(topic, group), "messaging.destination.partition.id": `${partition}` }
+  return { lag: Metric.withAttributes(lag, attributes), parked: Metric.withAttributes(parked, attributes) }
+}
+
 /** The metrics of one consumer. */
 export const ofConsumer = (topic: string, group: string) => {
-  const attributes = { "messaging.destination.name": topic, "messaging.consumer.group.name": group }
+  const attributes = ofGroup(topic, group)
   return {
     handled: Metric.withAttributes(handled, attributes),
     duplicates: Metric.withAttributes(duplicates, attributes),

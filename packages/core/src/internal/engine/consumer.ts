@@ -1,5 +1,6 @@
 /** Runs a consumer: checks it, joins its group, and starts it anew where it says so. */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -64,6 +65,7 @@ export const start = Effect.fnUntraced(function* <A, R>(
     batch: new BatchSize(settings.batchSize),
     observer,
     lifecycle,
+    obstacles: new Set(),
     around,
     redeliverAfter: Duration.toMillis(settings.redeliverAfter)
   }
@@ -106,6 +108,11 @@ export const start = Effect.fnUntraced(function* <A, R>(
     changes: Stream.map(lifecycle.changes, known),
     pause: lifecycle.pause(true),
     resume: lifecycle.pause(false),
+    obstacles: Effect.map(Clock.currentTimeMillis, (now) =>
+      Array.from(context.obstacles, (ofPartition) => ofPartition(now))
+        .flat()
+        .sort((a, b) => a.partition - b.partition)
+    ),
     failure: Deferred.await(outcome)
   }
 })

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Semaphore from "effect/Semaphore"
-import type { Consumer } from "../../Consumer.ts"
+import type { Consumer, Obstacle } from "../../Consumer.ts"
 import type { Delivery, Name } from "../../Guarantee.ts"
 import type { Around } from "../../Interference.ts"
 import type { TransportError } from "../../TransportError.ts"
@@ -17,6 +17,8 @@ export interface Context {
   readonly batch: BatchSize
   readonly observer: Observer
   readonly lifecycle: Lifecycle
+  /** What the partitions that are served wait for, at a time. */
+  readonly obstacles: Set<(now: number) => ReadonlyArray<Obstacle>>
   readonly around: Around | undefined
   /** Retries that wait for more milliseconds than this are kept aside in the store. */
   readonly redeliverAfter: number

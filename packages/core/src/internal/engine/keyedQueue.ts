@@ -39,8 +39,18 @@ export const makeItem = (record: ClaimedRecord): Item => ({
 
 interface Lane {
   readonly items: Array<Item>
-  busy: boolean
+  /** In flight: none while the lane waits for its turn. */
+  taken: ReadonlyArray<Item>
 }
+
+/** The first of the records of a lane, and how many wait for it. */
+export interface First {
+  readonly item: Item
+  readonly inFlight: boolean
+  readonly waiting: number
+}
+
+const none: ReadonlyArray<Item> = []
 
 /** Records without a key have no order among each other: each is a lane of its own. */
 const laneKey = ({ record }: Item): string | number => record.key ?? record.offset
@@ -74,11 +84,11 @@ export class KeyedQueue {
       const key = laneKey(item)
       let lane = this.#lanes.get(key)
       if (lane === undefined) {
-        lane = { items: [], busy: false }
+        lane = { items: [], taken: none }
         this.#lanes.set(key, lane)
       }
       lane.items.push(item)
-      if (!lane.busy) this.#ready.add(lane)
+      if (lane.taken.length === 0) this.#ready.add(lane)
       this.#size++
     }
     this.signal.notify()
@@ -179,9 +189,17 @@ export class KeyedQueue {
 
   #begin(lane: Lane, count: number): void {
     this.#ready.delete(lane)
-    lane.busy = true
-    lane.items.splice(0, count)
+    lane.taken = lane.items.splice(0, count)
     this.#inFlight += count
+  }
+
+  /** What each lane waits for. */
+  get firsts(): ReadonlyArray<First> {
+    return Array.from(this.#lanes.values(), ({ items, taken }) => ({
+      item: (taken[0] ?? items[0])!,
+      inFlight: taken.length > 0,
+      waiting: taken.length + items.length - 1
+    }))
   }
 
   /** Frees the keys of a batch; `deferred` are taken again, before later records of their keys. */
@@ -199,7 +217,7 @@ export class KeyedQueue {
     }
     for (const key of keys) {
       const lane = this.#lanes.get(key)!
-      lane.busy = false
+      lane.taken = none
       lane.items.unshift(...(back.get(key) ?? []))
       if (lane.items.length === 0) this.#lanes.delete(key)
       else this.#ready.add(lane)

@@ -118,6 +118,13 @@ export class Parking {
     if (this.#entries.size > 0) this.signal.notify()
   }
 
+  /** What the lanes wait for that has not been taken, and how many records wait for it. */
+  get firsts(): ReadonlyArray<{ readonly record: ParkedRecord; readonly waiting: number }> {
+    return Array.from(this.#lanes.values(), (lane) => ({ record: lane[0]!, waiting: lane.length - 1 })).filter(
+      ({ record: { offset } }) => this.#entries.get(offset)?.queued === false
+    )
+  }
+
   /** Up to `max` records whose turn it is, and when the next one is due. */
   take(max: number, now: number): { readonly offsets: ReadonlyArray<number>; readonly nextAt: number } {
     const offsets: Array<number> = []

@@ -8,6 +8,7 @@ import { identify } from "../foreign.ts"
 import { type Context, type End, persist } from "./context.ts"
 import { handleDirect } from "./direct.ts"
 import { type Item, KeyedQueue, makeItem } from "./keyedQueue.ts"
+import { obstaclesOf } from "./obstacles.ts"
 import { Progress } from "./progress.ts"
 import { maxParked, Redeliver } from "./redeliver.ts"
 import type { Served } from "./settle.ts"
@@ -34,6 +35,8 @@ export const servePartition = (
       ? undefined
       : new Redeliver(topic.name, assignment.redelivery, queue, progress, atMostOnce, settings.prefetch)
   const served: Served = { context, assignment, progress, redeliver }
+  const obstacles = obstaclesOf(partition, queue, progress, redeliver)
+  context.obstacles.add(obstacles)
   const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
 
   /** Stores how far the settled records reach. */
@@ -157,6 +160,7 @@ export const servePartition = (
     Effect.scoped,
     Effect.ensuring(storeLast),
     Effect.ensuring(assignment.release),
+    Effect.ensuring(Effect.sync(() => context.obstacles.delete(obstacles))),
     Effect.tap(() => Effect.sync(() => observer.tell({ _tag: "Released", partition, epoch })))
   )
 }

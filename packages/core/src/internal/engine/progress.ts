@@ -38,6 +38,11 @@ export class Progress {
     return this.#open.length - this.#head
   }
 
+  /** The first of the claimed ones that is not settled. */
+  get head(): number | undefined {
+    return this.#open[this.#head]
+  }
+
   /** The last offset before which nothing is unsettled. */
   get reached(): number {
     return this.#reached

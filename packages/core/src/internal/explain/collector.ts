@@ -31,5 +31,6 @@ export const notRunning: Running = {
   changes: Stream.succeed(idle),
   pause: Effect.void,
   resume: Effect.void,
+  obstacles: Effect.succeed([]),
   failure: Effect.never
 }

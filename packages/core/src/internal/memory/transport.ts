@@ -338,12 +338,11 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         const group = store.groups.get(groupKey(topic, name))
         if (group === undefined) return new InvalidState({ detail: `group "${name}" is not registered` })
         const log = store.logs.get(topic)!
-        return group.cursors.map(({ parked, partition, settled }) => ({
-          partition,
-          settled,
-          lag: log.partitions[partition]!.count(settled) + parked.size,
-          parked: parked.size
-        }))
+        return group.cursors.map(({ parked, partition, settled }) => {
+          // One that the cursor has not passed is counted with what lies beyond it.
+          const passed = Array.from(parked.keys()).filter((offset) => offset <= settled).length
+          return { partition, settled, lag: log.partitions[partition]!.count(settled) + passed, parked: parked.size }
+        })
       })
   }
 })
