@@ -11,6 +11,14 @@ import { RecordTooLarge } from "./TransportError.ts"
 
 const encoder = new TextEncoder()
 
+/** Most ids, keys and headers are: then their characters are their bytes, and nothing is encoded to look at them. */
+const isAscii = (text: string): boolean => {
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 0x7f) return false
+  return true
+}
+
+const utf8Length = (text: string): number => (isAscii(text) ? text.length : encoder.encode(text).length)
+
 /**
  * The partition of a record: FNV-1a over the UTF-8 of its key, or of its id
  * when it has none, modulo the number of partitions. Part of the stored format:
@@ -20,8 +28,13 @@ const encoder = new TextEncoder()
  * @since 0.1.0
  */
 export const partitionOf = (record: Pick<EncodedRecord, "id" | "key">, partitions: number): number => {
+  const text = record.key ?? record.id
   let hash = 0x811c9dc5
-  for (const byte of encoder.encode(record.key ?? record.id)) hash = Math.imul(hash ^ byte, 0x01000193)
+  const add = (byte: number) => {
+    hash = Math.imul(hash ^ byte, 0x01000193)
+  }
+  if (isAscii(text)) for (let i = 0; i < text.length; i++) add(text.charCodeAt(i))
+  else for (const byte of encoder.encode(text)) add(byte)
   return (hash >>> 0) % partitions
 }
 
@@ -33,10 +46,9 @@ export const partitionOf = (record: Pick<EncodedRecord, "id" | "key">, partition
  * @since 0.1.0
  */
 export const recordBytes = (record: EncodedRecord): number => {
-  let bytes = record.payload.length + encoder.encode(record.id).length
-  if (record.key !== undefined) bytes += encoder.encode(record.key).length
-  for (const [name, value] of Object.entries(record.headers))
-    bytes += encoder.encode(name).length + encoder.encode(value).length
+  let bytes = record.payload.length + utf8Length(record.id)
+  if (record.key !== undefined) bytes += utf8Length(record.key)
+  for (const [name, value] of Object.entries(record.headers)) bytes += utf8Length(name) + utf8Length(value)
   return bytes
 }
 

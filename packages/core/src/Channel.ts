@@ -136,7 +136,9 @@ const keyOf = (key: string, channelName: string): string => (channelName === "" 
  * @since 0.1.0
  */
 export const key = <I, S, C>(service: Context.Key<I, S>, channel: ChannelClass<C>): Context.Service<Of<I, C>, S> =>
-  Context.Service<Of<I, C>, S>(keyOf(service.key, channel.channelName))
+  channel.channelName === ""
+    ? (service as Context.Service<any, S>)
+    : Context.Service<Of<I, C>, S>(keyOf(service.key, channel.channelName))
 
 const move = (context: Context.Context<never>, from: string, to: string): Context.Context<never> => {
   const map = new Map(context.mapUnsafe)

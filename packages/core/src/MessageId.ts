@@ -11,7 +11,21 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-const random = SecureRandom.make(SecureRandom.randomBytesUnsafe)
+/** Drawn by the page: one call into the system's generator costs more than all the rest of an id. */
+let page = new Uint8Array()
+let used = 0
+
+const randomBytes = (size: number): Uint8Array => {
+  if (used + size > page.length) {
+    page = Uint8Array.from(SecureRandom.randomBytesUnsafe(Math.max(4096, size)))
+    used = 0
+  }
+  used += size
+  // A copy: who is given it may change it.
+  return page.slice(used - size, used)
+}
+
+const random = SecureRandom.make(randomBytes)
 
 /**
  * Generates message ids: UUIDv7 by default, its time taken from Effect's

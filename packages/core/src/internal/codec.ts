@@ -1,7 +1,8 @@
 /** Payloads to bytes and back: the topic's schema, then the codec. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
-import { CurrentCodec } from "../Codec.ts"
+import type { Codec } from "../Codec.ts"
 
 interface Compiled {
   readonly encode: (value: unknown) => Effect.Effect<unknown, unknown, any>
@@ -23,23 +24,30 @@ const compile = (schema: Schema.Constraint): Compiled => {
   return found
 }
 
-/** Fails with whatever the schema or the codec raised or threw. */
+/**
+ * Fails with whatever the schema or the codec raised or threw. An `Exit` already
+ * where the schema needs no more than the value.
+ */
 export const encodePayload = <S extends Schema.Constraint>(
+  codec: Codec,
   schema: S,
   payload: S["Type"]
-): Effect.Effect<{ readonly bytes: Uint8Array; readonly contentType: string }, unknown, S["EncodingServices"]> =>
-  Effect.flatMap(CurrentCodec, (codec) =>
-    Effect.map(compile(schema).encode(payload), (value) => ({
-      bytes: codec.encode(value),
-      contentType: codec.contentType
-    }))
-  ).pipe(Effect.catchDefect(Effect.fail))
+): Effect.Effect<Uint8Array, unknown, S["EncodingServices"]> =>
+  eagerly(() => Effect.mapEager(compile(schema).encode(payload), codec.encode))
 
-/** Fails with whatever the codec or the schema raised or threw. */
+/** The way back, in the same manner. */
 export const decodePayload = <S extends Schema.Constraint>(
+  codec: Codec,
   schema: S,
   bytes: Uint8Array
 ): Effect.Effect<S["Type"], unknown, S["DecodingServices"]> =>
-  Effect.flatMap(CurrentCodec, (codec) => compile(schema).decode(codec.decode(bytes))).pipe(
-    Effect.catchDefect(Effect.fail)
-  )
+  eagerly(() => compile(schema).decode(codec.decode(bytes)))
+
+const eagerly = <A, R>(step: () => Effect.Effect<A, unknown, R>): Effect.Effect<A, unknown, R> => {
+  try {
+    const effect = step()
+    return Exit.isExit(effect) && Exit.isSuccess(effect) ? effect : Effect.catchDefect(effect, Effect.fail)
+  } catch (cause) {
+    return Exit.fail(cause)
+  }
+}

@@ -1,15 +1,16 @@
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import { publishStoreOf } from "../Backend.ts"
 import * as Channel from "../Channel.ts"
 import { CurrentCloudEvents, toHeaders } from "../CloudEvents.ts"
+import { CurrentCodec } from "../Codec.ts"
 import { DelayedDelivery, type Due } from "../DelayedDelivery.ts"
-import { contentTypeHeader, type EncodedRecord, schemaVersionHeader } from "../Envelope.ts"
+import { contentTypeHeader, type EncodedRecord, type Headers, schemaVersionHeader } from "../Envelope.ts"
 import * as Guarantee from "../Guarantee.ts"
 import { Interference } from "../Interference.ts"
 import { MessageId } from "../MessageId.ts"
@@ -31,11 +32,33 @@ import { encodePayload } from "./codec.ts"
 import { CurrentCollector } from "./explain/collector.ts"
 import * as metrics from "./metrics.ts"
 import { invalidName, invalidPartitions, invalidText, invalidVersions } from "./names.ts"
+import { retryTransport } from "./retry.ts"
 import * as trace from "./trace.ts"
 import { CurrentUnit, type Unit } from "./unit.ts"
 
 /** Of whatever delay: what it requires then is in the types of `Producer`. */
 type Options = Producer.Options<Duration.Input | undefined, Producer.Moment | undefined>
+
+/** What every publish to a topic needs, and none changes. */
+const ofTopic = (topic: Topic.Any) => ({
+  declaration: Topic.declaration(topic),
+  published: metrics.publishedOf(topic.name),
+  invalid:
+    invalidName("topic", topic.name) ??
+    invalidPartitions(topic.partitions) ??
+    invalidVersions(topic.version, topic.older)
+})
+
+const topics = new WeakMap<Topic.Any, ReturnType<typeof ofTopic>>()
+
+const known = (topic: Topic.Any): ReturnType<typeof ofTopic> => {
+  let found = topics.get(topic)
+  if (found === undefined) {
+    found = ofTopic(topic)
+    topics.set(topic, found)
+  }
+  return found
+}
 
 export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C>(
   topic: Topic.Topic<S, G, C>,
@@ -44,19 +67,20 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
 ): Effect.Effect<ReadonlyArray<Producer.Receipt>, PublishError, Guarantee.Required<G, C> | S["EncodingServices"]> =>
   Effect.flatMap(Guarantee.required(topic), (guaranteed) =>
     Effect.gen(function* () {
-      const records: Array<EncodedRecord> = []
-      for (const payload of payloads) records.push(yield* encode(topic, payload, options))
+      const { published } = known(topic)
+      const context = yield* Effect.context<never>()
+      const records = yield* encode(topic, payloads, options, context)
       if (records.length === 0) return []
-      const collector = yield* CurrentCollector
+      const collector = Context.get(context, CurrentCollector)
       if (collector !== undefined) {
         collector.published.push({ topic, delivery: guaranteed })
         return records.map(({ id }) => ({ id, state: "joined" as const }))
       }
-      const delivery = yield* later(guaranteed, topic, records, options)
-      const around = yield* Interference
-      const handing = handOver(delivery, topic, records)
+      const delivery = options === undefined ? guaranteed : yield* later(guaranteed, topic, records, options)
+      const around = Context.get(context, Interference)
+      const handing = handOver(delivery, topic, records, Context.get(context, CurrentUnit))
       const state = yield* around === undefined ? handing : around.publish(topic.name, records, handing)
-      yield* Metric.update(metrics.publishedOf(topic.name), records.length)
+      published.updateUnsafe(records.length, context)
       return records.map(({ id }) => ({ id, state }))
     }).pipe(trace.publishing(guaranteed.transport.characteristics.name, topic.name, payloads.length))
   )
@@ -65,15 +89,15 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
 const handOver = Effect.fnUntraced(function* (
   delivery: Guarantee.Delivery<Guarantee.Name>,
   topic: Topic.Any,
-  records: ReadonlyArray<EncodedRecord>
+  records: ReadonlyArray<EncodedRecord>,
+  unit: Unit | undefined
 ): Effect.fn.Return<Producer.Receipt["state"], PublishError> {
-  const unit = yield* CurrentUnit
   if (unit !== undefined) {
     yield* keepBack(unit, delivery, topic, records)
     return "joined"
   }
   if (yield* delivery.transport.inTransaction) {
-    yield* Effect.mapError(delivery.transport.publish(Topic.declaration(topic), records), (cause) =>
+    yield* Effect.mapError(delivery.transport.publish(known(topic).declaration, records), (cause) =>
       error(topic, records, new NotSent({ cause }))
     )
     return "joined"
@@ -106,7 +130,7 @@ const later = Effect.fnUntraced(function* (
   delivery: Guarantee.Delivery<Guarantee.Name>,
   topic: Topic.Any,
   records: ReadonlyArray<EncodedRecord>,
-  options: Options = {}
+  options: Options
 ): Effect.fn.Return<Guarantee.Delivery<Guarantee.Name>, PublishError> {
   const due = dueOf(options)
   if (due === undefined) return delivery
@@ -128,43 +152,52 @@ const later = Effect.fnUntraced(function* (
 const error = (topic: Topic.Any, records: ReadonlyArray<{ readonly id: string }>, reason: PublishErrorReason) =>
   new PublishError({ topic: topic.name, ids: records.map(({ id }) => id), reason })
 
+/** All of them, or none: what is the same for each is looked up once. */
 const encode = Effect.fnUntraced(function* <S extends Schema.Constraint>(
   topic: Topic.Topic<S, Guarantee.Name, any>,
-  payload: S["Type"],
-  options: Options | undefined
-): Effect.fn.Return<EncodedRecord, PublishError, S["EncodingServices"]> {
-  const id = options?.id ?? topic.id?.(payload) ?? (yield* (yield* MessageId).next)
-  const key = options?.key ?? topic.key?.(payload)
-  const headers = options?.headers ?? {}
-  const invalid =
-    invalidName("topic", topic.name) ??
-    invalidPartitions(topic.partitions) ??
-    invalidVersions(topic.version, topic.older) ??
-    (id === "" ? "the id is empty" : invalidText("id", id)) ??
-    (key === undefined ? undefined : invalidText("key", key)) ??
-    invalidHeaders(headers)
-  if (invalid !== undefined) return yield* error(topic, [{ id }], new Invalid({ detail: invalid }))
-  const { bytes, contentType } = yield* Effect.mapError(encodePayload(topic.schema, payload), (cause) =>
-    error(topic, [{ id }], new EncodeFailed({ cause }))
-  )
-  const time = yield* Clock.currentTimeMillis
-  const cloudEvents = yield* CurrentCloudEvents
-  return {
-    id,
-    key,
-    headers: {
-      [contentTypeHeader]: contentType,
-      ...(topic.version === 1 ? {} : { [schemaVersionHeader]: `${topic.version}` }),
-      ...(yield* trace.contextHeaders),
-      ...(cloudEvents === undefined ? {} : toHeaders(cloudEvents, { topic: topic.name, id, key, time })),
-      ...headers
-    },
-    time,
-    payload: bytes
+  payloads: ReadonlyArray<S["Type"]>,
+  options: Options | undefined,
+  context: Context.Context<never>
+): Effect.fn.Return<ReadonlyArray<EncodedRecord>, PublishError, S["EncodingServices"]> {
+  const messageId = Context.get(context, MessageId)
+  const codec = Context.get(context, CurrentCodec)
+  const clock = Context.get(context, Clock.Clock)
+  const cloudEvents = Context.get(context, CurrentCloudEvents)
+  const invalidOfAll = known(topic).invalid ?? invalidHeaders(options?.headers)
+  const common: Headers = {
+    [contentTypeHeader]: codec.contentType,
+    ...(topic.version === 1 ? {} : { [schemaVersionHeader]: `${topic.version}` }),
+    ...trace.contextHeaders(context)
   }
+  const headers: Headers = { ...common, ...options?.headers }
+  const records: Array<EncodedRecord> = []
+  for (const payload of payloads) {
+    const id = options?.id ?? topic.id?.(payload) ?? (yield* messageId.next)
+    const key = options?.key ?? topic.key?.(payload)
+    const invalid =
+      invalidOfAll ??
+      (id === "" ? "the id is empty" : invalidText("id", id)) ??
+      (key === undefined ? undefined : invalidText("key", key))
+    if (invalid !== undefined) return yield* error(topic, [{ id }], new Invalid({ detail: invalid }))
+    const bytes = yield* Effect.mapErrorEager(encodePayload(codec, topic.schema, payload), (cause) =>
+      error(topic, [{ id }], new EncodeFailed({ cause }))
+    )
+    const time = clock.currentTimeMillisUnsafe()
+    records.push({
+      id,
+      key,
+      headers:
+        cloudEvents === undefined
+          ? headers
+          : { ...common, ...toHeaders(cloudEvents, { topic: topic.name, id, key, time }), ...options?.headers },
+      time,
+      payload: bytes
+    })
+  }
+  return records
 })
 
-const invalidHeaders = (headers: Readonly<Record<string, string>>): string | undefined => {
+const invalidHeaders = (headers: Headers = {}): string | undefined => {
   for (const [name, value] of Object.entries(headers)) {
     const invalid = invalidText("name of a header", name) ?? invalidText(`header ${JSON.stringify(name)}`, value)
     if (invalid !== undefined) return invalid
@@ -180,7 +213,7 @@ const keepBack = Effect.fnUntraced(function* (
   records: ReadonlyArray<EncodedRecord>
 ) {
   if (unit.ended) return yield* error(topic, records, new UnitEnded())
-  const declaration = Topic.declaration(topic)
+  const { declaration } = known(topic)
   if (confirmation === undefined) {
     for (const record of records) unit.afterCommit.push({ transport, topic: declaration, record })
     return
@@ -200,23 +233,25 @@ const send = (
   records: ReadonlyArray<EncodedRecord>
 ): Effect.Effect<void, PublishError> =>
   Effect.suspend(() => {
-    const once = transport.publish(Topic.declaration(topic), records)
+    const once = transport.publish(known(topic).declaration, records)
     // Once one try may have stored the records, a later refusal cannot make it certain that none did.
     let maybe = false
     const tried =
       confirmation === undefined
         ? once
-        : once.pipe(
-            Effect.timeoutOrElse({
-              duration: confirmation.acks.timeout,
-              orElse: () => Effect.fail(ackTimeout(topic, confirmation.acks.timeout))
-            }),
-            Effect.tapError(({ reason }) =>
-              Effect.sync(() => {
-                maybe ||= reason._tag === "OutcomeUnknown"
-              })
+        : retryTransport(
+            once.pipe(
+              Effect.timeoutOrElse({
+                duration: confirmation.acks.timeout,
+                orElse: () => Effect.fail(ackTimeout(topic, confirmation.acks.timeout))
+              }),
+              Effect.tapError(({ reason }) =>
+                Effect.sync(() => {
+                  maybe ||= reason._tag === "OutcomeUnknown"
+                })
+              )
             ),
-            Effect.retry({ schedule: confirmation.retry, while: ({ isRetryable }) => isRetryable })
+            confirmation.retry
           )
     return Effect.mapError(tried, (cause) =>
       error(

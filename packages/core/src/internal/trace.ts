@@ -1,4 +1,5 @@
 /** Spans, by OpenTelemetry's conventions for messaging, where a tracer is installed. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import * as HttpTraceContext from "effect/http/HttpTraceContext"
@@ -11,7 +12,8 @@ const header = "traceparent"
 const ofCloudEvent = "ce_traceparent"
 
 /** Whether anything but memory would see a span. */
-export const isTraced: Effect.Effect<boolean> = Effect.map(Tracer.Tracer, (tracer) => tracer !== Tracer.nativeTracer)
+const isTraced = (context: Context.Context<never>): boolean =>
+  Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer
 
 const attributes = (system: string, operation: string, topic: string) => ({
   "messaging.system": system,
@@ -22,8 +24,8 @@ const attributes = (system: string, operation: string, topic: string) => ({
 export const publishing =
   (system: string, topic: string, count: number) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.flatMap(isTraced, (traced) =>
-      traced
+    Effect.contextWith((context: Context.Context<never>) =>
+      isTraced(context)
         ? Effect.withSpan(effect, `publish ${topic}`, {
             kind: "producer",
             attributes: { ...attributes(system, "publish", topic), "messaging.batch.message_count": count }
@@ -32,22 +34,22 @@ export const publishing =
     )
 
 /** The headers that carry the current span, where it is traced. */
-export const contextHeaders: Effect.Effect<Readonly<Record<string, string>>> = Effect.flatMap(isTraced, (traced) =>
-  traced
-    ? Effect.map(Effect.option(Effect.currentSpan), (span): Readonly<Record<string, string>> => {
-        const value = Option.isSome(span) ? HttpTraceContext.toHeaders(span.value)[header] : undefined
-        return value === undefined ? {} : { [header]: value }
-      })
-    : Effect.succeed({})
-)
+export const contextHeaders = (context: Context.Context<never>): Readonly<Record<string, string>> => {
+  const span = Context.getOption(context, Tracer.ParentSpan)
+  const value =
+    isTraced(context) && Option.isSome(span) && span.value._tag === "Span"
+      ? HttpTraceContext.toHeaders(span.value)[header]
+      : undefined
+  return value === undefined ? {} : { [header]: value }
+}
 
 /** One attempt, of a message or of a batch, linked to the publishes that it comes from. */
 export const processing =
   (system: string, messages: ReadonlyArray<Envelope<unknown>>) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.flatMap(isTraced, (traced) => {
+    Effect.contextWith((context: Context.Context<never>) => {
       const [first] = messages
-      if (!traced || first === undefined) return effect
+      if (first === undefined || !isTraced(context)) return effect
       const { attempt, group, id, offset, partition, topic } = first
       return Effect.withSpan(effect, `process ${topic}`, {
         kind: "consumer",

@@ -34,6 +34,17 @@ export const toClaimed = (partition: number, row: ClaimRow): ClaimedRecord => ({
   attempts: row.claims === null ? undefined : { claims: row.claims, failures: row.failures! }
 })
 
+/** Those that were published together mostly share theirs. */
+const headersOf = (records: ReadonlyArray<EncodedRecord>): Array<string> => {
+  let last: EncodedRecord["headers"] | undefined
+  let text = ""
+  return records.map(({ headers }) => {
+    if (headers !== last) text = JSON.stringify(headers)
+    last = headers
+    return text
+  })
+}
+
 /** What a record is made of, wherever it is stored: one array for each column, from `id` to `payload`. */
 export const fieldColumns = (
   records: ReadonlyArray<EncodedRecord>
@@ -46,7 +57,7 @@ export const fieldColumns = (
 ] => [
   records.map(({ id }) => escape(id)),
   records.map(({ key }) => escapeOptional(key)),
-  records.map(({ headers }) => JSON.stringify(headers)),
+  headersOf(records),
   records.map(({ time }) => new Date(time)),
   records.map(({ payload }) => payload)
 ]

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import { CurrentCodec } from "../../Codec.ts"
 import { type ConsumeError, InvalidConsumer } from "../../ConsumeError.ts"
 import type { Consumer, Running, Status } from "../../Consumer.ts"
 import * as Guarantee from "../../Guarantee.ts"
@@ -61,6 +62,7 @@ export const start = Effect.fnUntraced(function* <A, R>(
   const context: Context = {
     consumer,
     delivery,
+    codec: yield* CurrentCodec,
     permits: Semaphore.makeUnsafe(settings.concurrency),
     batch: new BatchSize(settings.batchSize),
     observer,

@@ -1,17 +1,20 @@
 /** What the fibers of one running consumer share. */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Semaphore from "effect/Semaphore"
+import type { Codec } from "../../Codec.ts"
 import type { Consumer, Obstacle } from "../../Consumer.ts"
 import type { Delivery, Name } from "../../Guarantee.ts"
 import type { Around } from "../../Interference.ts"
 import type { TransportError } from "../../TransportError.ts"
+import { retryTransport } from "../retry.ts"
 import type { Lifecycle } from "./lifecycle.ts"
 import type { Observer } from "./observer.ts"
 
 export interface Context {
   readonly consumer: Consumer<any, never, any>
   readonly delivery: Delivery<Name>
+  readonly codec: Codec
   /** One permit for each handler that may run. */
   readonly permits: Semaphore.Semaphore
   readonly batch: BatchSize
@@ -46,7 +49,7 @@ export const infrastructureRetry: Schedule.Schedule<unknown> = Schedule.min([
 
 /** Repeats a store operation until it succeeds, or fails in a way that repeating cannot mend. */
 export const persist = <A, R>(effect: Effect.Effect<A, TransportError, R>): Effect.Effect<A, TransportError, R> =>
-  Effect.retry(effect, { schedule: infrastructureRetry, while: (error) => error.isRetryable })
+  retryTransport(effect, infrastructureRetry)
 
 /** A hundred years: a retry that is due later, by an endless delay say, has no date that a store can hold. */
 export const maxDelay = 100 * 365 * 24 * 3_600_000

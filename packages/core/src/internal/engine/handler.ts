@@ -59,7 +59,10 @@ export class Crashed extends Error {
   }
 }
 
-export const decode = ({ consumer: { topic } }: Context, { record }: Item): Effect.Effect<unknown, Undecoded, any> => {
+export const decode = (
+  { codec, consumer: { topic } }: Context,
+  { record }: Item
+): Effect.Effect<unknown, Undecoded, any> => {
   if (topic.foreign === "dead-letter" && isAnonymous(topic.name, record)) return Effect.fail(new MissingId())
   const version = record.headers[schemaVersionHeader] ?? "1"
   const schema: Schema.Constraint | undefined =
@@ -70,7 +73,7 @@ export const decode = ({ consumer: { topic } }: Context, { record }: Item): Effe
         : undefined
   return schema === undefined
     ? Effect.fail(new UnknownVersion(version, topic.version))
-    : Effect.mapError(decodePayload(schema, record.payload), (cause) => new DecodeFailed(cause))
+    : Effect.mapErrorEager(decodePayload(codec, schema, record.payload), (cause) => new DecodeFailed(cause))
 }
 
 /** Runs the handler for messages: one, or those of a batch. */
