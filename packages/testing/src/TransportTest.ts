@@ -15,9 +15,9 @@
  * TransportTest.suite("memory", TransportTest.memory())
  * ```
  *
- * Known limits: a passing suite is evidence and no proof. What needs a real
- * server to show (connections cut at each wire message, a server that crashes) is
- * tested elsewhere, and so is the transport's behaviour over days.
+ * Known limits: a passing suite is evidence and no proof. What is a backend's own
+ * (connections cut at each message of its protocol, say) is tested elsewhere, and
+ * so is the transport's behaviour over days.
  *
  * @since 0.1.0
  */
@@ -38,7 +38,8 @@ import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Harness from "./internal/suite/harness.ts"
 import { NeverHappened, Violated } from "./internal/suite/model.ts"
-import { scenarios } from "./internal/suite/scenarios.ts"
+import type { Scenario } from "./internal/suite/scenario.ts"
+import { crashScenarios, scenarios } from "./internal/suite/scenarios.ts"
 
 export {
   /**
@@ -148,6 +149,15 @@ export interface Backend<R = never> {
   readonly effects: (topic: string) => Effect.Effect<ReadonlyArray<Row>, unknown, R>
   /** What is kept of a group. What needs to know is not asserted without it. */
   readonly kept?: ((topic: string, group: string) => Effect.Effect<Kept, unknown, R>) | undefined
+  /** Where the store can crash. What its crash must not lose is not asserted without it. */
+  readonly crashing?:
+    | {
+        /** Of its own: no other test shares it. */
+        readonly store: Layer.Layer<R, unknown>
+        /** Ends the store without warning, starts it again, and returns once it answers. */
+        readonly crash: Effect.Effect<void, unknown, R>
+      }
+    | undefined
 }
 
 /**
@@ -158,8 +168,9 @@ export interface Backend<R = never> {
  * Each test has topics of its own, so that they can share a store. What a
  * transport does not offer is skipped, with the reason: transactions, where its
  * characteristics say so, durable redelivery, where its assignments have none,
- * delayed delivery, where a node's services have none; and what a group keeps in
- * the store, where the backend does not tell. `timeout` bounds each test: 30 seconds by default. In real time the
+ * delayed delivery, where a node's services have none; what a group keeps in
+ * the store, where the backend does not tell; and a crash of the store, where it
+ * has none that could be survived. `timeout` bounds each test: 30 seconds by default. In real time the
  * tests run concurrently.
  *
  * @category suites
@@ -171,33 +182,50 @@ export const suite = <R>(
   options?: { readonly timeout?: Duration.Input | undefined }
 ): void => {
   const timeout = Duration.toMillis(Duration.fromInputUnsafe(options?.timeout ?? "30 seconds"))
+  const suiteOn = (
+    name: string,
+    store: Layer.Layer<R, unknown>,
+    sections: Readonly<Record<string, ReadonlyArray<Scenario>>>,
+    concurrent: boolean
+  ) =>
+    it.layer(store, { timeout, concurrent, excludeTestServices: backend.time === "real" })(name, (it) => {
+      for (const [section, tests] of Object.entries(sections)) {
+        describe(section, () => {
+          for (const scenario of tests) {
+            it.effect(
+              scenario.name,
+              (context) =>
+                Effect.gen(function* () {
+                  const harness = yield* Harness.make(backend, (reason) => context.skip(reason))
+                  const missing = yield* missingFor(scenario, harness, backend)
+                  if (missing !== undefined) return yield* harness.skip(missing)
+                  yield* scenario.run(harness)
+                }),
+              timeout
+            )
+          }
+        })
+      }
+    })
   // In real time most of a test is waiting for a lease to expire: they wait together.
-  const concurrent = backend.time === "real"
-  it.layer(backend.store, { timeout, concurrent, excludeTestServices: concurrent })(`TransportTest (${name})`, (it) => {
-    for (const [section, tests] of Object.entries(scenarios)) {
-      describe(section, () => {
-        for (const { name, needsTransactions, run } of tests) {
-          it.effect(
-            name,
-            (context) =>
-              Effect.gen(function* () {
-                const harness = yield* Harness.make(backend, (reason) => context.skip(reason))
-                if (needsTransactions === true) {
-                  const node = yield* harness.start
-                  const { characteristics } = yield* node.run(Transport.Transport)
-                  if (!characteristics.transactional) {
-                    return yield* harness.skip(`the ${characteristics.name} transport has no transactions`)
-                  }
-                }
-                yield* run(harness)
-              }),
-            timeout
-          )
-        }
-      })
-    }
-  })
+  suiteOn(`TransportTest (${name})`, backend.store, scenarios, backend.time === "real")
+  const crashed = backend.crashing?.store ?? backend.store
+  suiteOn(`TransportTest (${name}), of a store that crashes`, crashed, crashScenarios, false)
 }
+
+/** Why a test is skipped: what the transport lacks that it needs. */
+const missingFor = Effect.fnUntraced(function* <R>(
+  { needsCrash, needsTransactions }: Scenario,
+  harness: Harness.Harness,
+  { crashing }: Backend<R>
+) {
+  if (needsTransactions !== true && needsCrash !== true) return undefined
+  const node = yield* harness.start
+  const { durable, name, transactional } = (yield* node.run(Transport.Transport)).characteristics
+  if (needsTransactions === true && !transactional) return `the ${name} transport has no transactions`
+  if (needsCrash !== true || crashing !== undefined) return undefined
+  return `the backend has no store that crashes and is survived (the ${name} transport is durable: ${durable})`
+})
 
 /**
  * Runs one test of the suite, and returns the invariants that it finds violated:

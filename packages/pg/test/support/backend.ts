@@ -9,7 +9,7 @@ import * as PgSchema from "@surety/pg/PgSchema"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as TestPostgres from "@surety/testing/TestPostgres"
 import type * as TransportTest from "@surety/testing/TransportTest"
-import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import * as Reactivity from "effect/reactivity/Reactivity"
 
 export class Database extends Context.Service<
@@ -18,6 +18,8 @@ export class Database extends Context.Service<
     /** Reads what is committed, past all proxies. */
     readonly sql: PgClient.PgClient
     readonly url: Redacted.Redacted
+    /** Ends the server's processes as a crash does, starts it again, and returns once it answers. */
+    readonly crash: Effect.Effect<void, unknown>
   }
 >()("Database") {}
 
@@ -25,14 +27,15 @@ export class Database extends Context.Service<
 export const store = Layer.effect(
   Database,
   Effect.gen(function* () {
-    const { createDatabase } = yield* TestPostgres.TestPostgres
+    const { createDatabase, restart } = yield* TestPostgres.TestPostgres
     const { url } = yield* createDatabase()
     const sql = yield* PgClient.make({ url, maxConnections: 2 })
     yield* Effect.provideService(PgSchema.migrate(), PgClient.PgClient, sql)
     // The row as JSON: an id may hold what PostgreSQL's text cannot.
     yield* sql`CREATE TABLE applied (place bigserial PRIMARY KEY, topic text NOT NULL, applied text NOT NULL)`
     yield* sql`CREATE INDEX ON applied (topic)`
-    return { sql, url }
+    const answers = Effect.retry(sql`SELECT 1`, Schedule.spaced("20 millis"))
+    return { sql, url, crash: Effect.andThen(restart("immediate"), answers) }
   })
 ).pipe(Layer.provide(Reactivity.layer))
 
@@ -149,5 +152,9 @@ export const backend: TransportTest.Backend<Database> = {
           WHERE t.name = ${topic} AND g.name = ${group}`,
         ([row]) => row!
       )
-    )
+    ),
+  crashing: {
+    store: Layer.provide(store, TestPostgres.layerEmbedded),
+    crash: Effect.flatMap(Database, ({ crash }) => crash)
+  }
 }

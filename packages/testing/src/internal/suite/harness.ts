@@ -251,6 +251,8 @@ export const make = Effect.fnUntraced(function* <R>(
      */
     boundMillis: (leaseMillis * 4) / 3 + 6_000 + (backend.time === "virtual" ? 0 : 15_000),
     history,
+    /** Ends the store without warning, and starts it again. */
+    crashStore: Effect.suspend(() => Effect.provideContext(backend.crashing!.crash, services)),
     skip: (reason: string): Effect.Effect<never> => Effect.sync(() => skip(reason)),
     start,
     topic,

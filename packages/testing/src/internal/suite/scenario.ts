@@ -8,6 +8,8 @@ export interface Scenario {
   readonly name: string
   /** Skipped where the transport has no transactions. */
   readonly needsTransactions?: boolean
+  /** Skipped where the backend has no store that crashes. */
+  readonly needsCrash?: boolean
   readonly run: (harness: Harness) => Effect.Effect<unknown, unknown, Scope.Scope>
 }
 

@@ -3,6 +3,7 @@
 import { acrossSystems } from "./acrossSystems.ts"
 import { atMostOnce } from "./atMostOnce.ts"
 import { batches } from "./batches.ts"
+import { crashes } from "./crashes.ts"
 import { deadLetters } from "./deadLetters.ts"
 import { delivery } from "./delivery.ts"
 import { failures } from "./failures.ts"
@@ -36,3 +37,6 @@ export const scenarios = {
   later,
   "across systems": acrossSystems
 } satisfies Record<string, ReadonlyArray<Scenario>>
+
+/** Those that need a store of their own, to crash it. */
+export const crashScenarios = { crashes } satisfies Record<string, ReadonlyArray<Scenario>>
