@@ -207,6 +207,11 @@ export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-
    * long a publish is repeated, with its acknowledgement. Where one of them is
    * unlimited, or not declared, or the transport is of another store, where a
    * message may wait longer for a group that lags, only `forever` is accepted.
+   *
+   * Retries of consumers and the age of dead letters are not in the sum, since an
+   * inbox counts its retention from the oldest message that the group has not
+   * settled, those that wait for a retry included, and keeps the ids of dead
+   * letters for as long as the group has any.
    */
   static readonly layer: Layer.Layer<ExactlyOnce, CompositionError, AtLeastOnce | Inbox | Outbox> = Layer.effect(
     ExactlyOnce,

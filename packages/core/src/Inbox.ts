@@ -65,7 +65,11 @@ export class Inbox extends Context.Service<
     /** Identifies the store, as `Transport.store` does. */
     readonly store: object
     readonly description: Part
-    /** How long a settled id is remembered. */
+    /**
+     * How long a settled id is remembered: since then, and since the oldest
+     * message that the group has not settled was stored, parked ones included. The
+     * ids of dead letters are, for as long as the group has any (rule 22).
+     */
     readonly retention: "forever" | Duration.Duration
     /**
      * Runs `body` in one transaction on behalf of a lease holder. A holder known

@@ -9,9 +9,10 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
+import * as TestPostgres from "@surety/testing/TestPostgres"
 import * as TransportTest from "@surety/testing/TransportTest"
 import { Effect, Layer, References } from "effect"
-import { backend, Database } from "./support/backend.ts"
+import { backend, Database, store } from "./support/backend.ts"
 import { mutate } from "./support/mutate.ts"
 
 type Change = (sql: PgClient) => Effect.Effect<unknown, unknown>
@@ -30,7 +31,13 @@ const before =
       sql.unsafe(`CREATE TRIGGER undo BEFORE ${what} ON surety.${table} FOR EACH ROW EXECUTE FUNCTION undo()`)
     )
 
-const finds = (title: string, invariants: ReadonlyArray<number>, scenario: string, change: Change) =>
+const finds = (
+  title: string,
+  invariants: ReadonlyArray<number>,
+  scenario: string,
+  change: Change,
+  on: Layer.Layer<Database, unknown> = backend.store
+) =>
   it.live(`${title}: invariant ${invariants.join(" and ")}`, () =>
     Effect.gen(function* () {
       const { sql } = yield* Database
@@ -39,7 +46,7 @@ const finds = (title: string, invariants: ReadonlyArray<number>, scenario: strin
       for (const invariant of invariants) {
         assert.isTrue(found.has(invariant), `${invariant} is not among ${Array.from(found).join(", ")}`)
       }
-    }).pipe(Effect.provide(Layer.fresh(backend.store)), Effect.provideService(References.MinimumLogLevel, "Error"))
+    }).pipe(Effect.provide(Layer.fresh(on)), Effect.provideService(References.MinimumLogLevel, "Error"))
   )
 
 describe("the suite is sensitive to", { concurrent: true }, () => {
@@ -116,6 +123,14 @@ describe("the suite is sensitive to", { concurrent: true }, () => {
     [4, 16],
     "at-least-once: what was acknowledged survives the end of its publisher at that moment",
     before("INSERT", "log", "IF NEW.id LIKE '%-2' THEN RETURN NULL; END IF; RETURN NEW;")
+  )
+
+  finds(
+    "acknowledgements that do not wait for the commit to be written",
+    [4, 16],
+    "at-least-once: what was acknowledged just before the store crashed is handled",
+    changed("publish", "BEGIN", "BEGIN PERFORM set_config('synchronous_commit', 'off', true);"),
+    Layer.provide(store, TestPostgres.layerWith({ settings: { wal_writer_delay: "10s" } }))
   )
 
   finds(

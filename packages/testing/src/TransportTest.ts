@@ -249,7 +249,7 @@ export const violated = <R>(
   options?: { readonly tries?: number | undefined }
 ): Effect.Effect<ReadonlySet<number>, unknown, R> =>
   Effect.gen(function* () {
-    const scenario = Object.values(scenarios)
+    const scenario = Object.values({ ...scenarios, ...crashScenarios })
       .flat()
       .find((scenario) => scenario.name === name)
     if (scenario === undefined) return yield* Effect.die(new Error(`the suite has no test "${name}"`))

@@ -2,7 +2,7 @@
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { eventsOf, message, messages } from "./model.ts"
-import { all, forEach, type Scenario } from "./scenario.ts"
+import { all, forEach, lossless, type Scenario } from "./scenario.ts"
 
 const crashing = forEach(
   all,
@@ -49,4 +49,22 @@ const crashing = forEach(
     })
 )
 
-export const crashes: ReadonlyArray<Scenario> = crashing.map((scenario) => ({ ...scenario, needsCrash: true }))
+const atThatMoment = forEach(
+  lossless,
+  "what was acknowledged just before the store crashed is handled",
+  (harness, guarantee) =>
+    Effect.gen(function* () {
+      const node = yield* harness.start
+      const topic = harness.topic(guarantee)
+      yield* harness.publish(node, topic, messages(12, 4))
+      yield* harness.crashStore
+      yield* harness.consume(node, topic)
+      yield* harness.handled(12, topic)
+      yield* harness.verify
+    })
+)
+
+export const crashes: ReadonlyArray<Scenario> = [...atThatMoment, ...crashing].map((scenario) => ({
+  ...scenario,
+  needsCrash: true
+}))
