@@ -62,8 +62,8 @@ const orderOf = (index: number) => Input.orders[index]!.id
 const groups = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   return yield* sql`
-    SELECT DISTINCT g.name FROM surety.cursor c JOIN surety.consumer_group g ON g.id = c.consumer_group
-    WHERE c.holder IS NOT NULL`
+    SELECT DISTINCT g.name FROM surety.lease e JOIN surety.consumer_group g ON g.id = e.consumer_group
+    WHERE e.holder IS NOT NULL`
 })
 
 const balanced = Effect.fnUntraced(function* (parcels: ReadonlyMap<string, string>) {

@@ -11,10 +11,11 @@
  * says, for ever by default.
  *
  * Known limits: where the connections' default is REPEATABLE READ or
- * SERIALIZABLE, that is kept, and each heartbeat of the lease conflicts with the
- * transaction's last statement: handlers have to be shorter than a third of the
- * lease. A handler that leaves its transaction idle for an hour loses it,
- * unless the server's `idle_in_transaction_session_timeout` says otherwise.
+ * SERIALIZABLE, that is kept, and a transaction is repeated when the cursor of
+ * its partition has moved since it began: with a `concurrency` above 1, a slow
+ * handler runs again while faster ones pass. A handler that leaves its
+ * transaction idle for an hour loses it, unless the server's
+ * `idle_in_transaction_session_timeout` says otherwise.
  *
  * @since 0.1.0
  */
@@ -58,19 +59,10 @@ const make = Effect.gen(function* () {
   const [server] = explaining
     ? []
     : yield* Effect.mapError(
-        rows<{ durability: string; isolation: string }>(
-          sql,
-          "SELECT current_setting('synchronous_commit') AS durability, current_setting('default_transaction_isolation') AS isolation",
-          []
-        ),
+        rows<{ durability: string }>(sql, "SELECT current_setting('synchronous_commit') AS durability", []),
         toTransportError("inbox", "*")
       )
   const setting = server === undefined ? durability.configured(sql) : server.durability
-  if (server !== undefined && server.isolation !== "read committed") {
-    yield* Effect.logWarning(
-      `handlers run under ${server.isolation}: one that takes longer than a third of the lease is repeated for as long as it does`
-    )
-  }
   if (durability.isOff(setting)) {
     return yield* new CompositionError({
       guarantee: "exactly-once",

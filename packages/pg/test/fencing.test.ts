@@ -257,11 +257,11 @@ describe("rule 15: leases", () => {
           "the transaction is old",
           value<boolean>("SELECT clock_timestamp() - now() > interval '250 ms' AS value")
         )
-        yield* values("UPDATE surety.cursor SET holder = 'me'")
+        yield* values("UPDATE surety.lease SET holder = 'me'")
         yield* values(
           "SELECT h.rank AS value FROM surety.consumer_group g, surety.heartbeat(g.id, 'me', interval '200 ms') AS h"
         )
-        return yield* value<boolean>("SELECT lease_until > clock_timestamp() AS value FROM surety.cursor")
+        return yield* value<boolean>("SELECT expires_at > clock_timestamp() AS value FROM surety.lease")
       })
     )
   })
@@ -305,7 +305,7 @@ describe("rule 15: leases", () => {
         )
         const before = yield* value<string>("SELECT clock_timestamp()::text AS value")
         const renewed = values<boolean>(
-          "SELECT lease_until > $1::timestamptz + interval '1800 ms' AS value FROM surety.cursor",
+          "SELECT expires_at > $1::timestamptz + interval '1800 ms' AS value FROM surety.lease",
           before
         )
         yield* until(

@@ -4,7 +4,7 @@
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Consumer, type Envelope, Guarantee, Inbox, Producer } from "@surety/core"
+import { Consumer, type Envelope, Guarantee, Producer } from "@surety/core"
 import { Data, Deferred, Effect, Exit, Fiber, Layer, Redacted } from "effect"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -23,8 +23,6 @@ import {
   type Note,
   note,
   notes,
-  Out,
-  published,
   settled,
   start,
   until,
@@ -395,56 +393,4 @@ describe("rule 23: synchronous_commit = off", () => {
       })
     )
   )
-})
-
-describe("isolation levels that are a default of the database", () => {
-  for (const isolation of ["repeatable read", "serializable"]) {
-    it.live(`${isolation}: every message is handled exactly once`, () =>
-      inDatabase(
-        Effect.gen(function* () {
-          const name = yield* value<string>("SELECT quote_ident(current_database()) AS value")
-          yield* values(`ALTER DATABASE ${name} SET default_transaction_isolation = '${isolation}'`)
-          const nodes = [yield* start(), yield* start()]
-          assert.strictEqual(
-            yield* Effect.flatMap(nodes[0]!.run(Inbox.Inbox), () =>
-              nodes[0]!.run(value<string>("SELECT current_setting('transaction_isolation') AS value"))
-            ),
-            isolation
-          )
-          yield* rowsToLock
-          const Many = notes({ partitions: 4 })
-          const all = Array.from({ length: 60 }, (_, index) => `m${index}`)
-          // Twice each, under keys that lie in different partitions.
-          const copies = (turn: number) => all.map((id, index) => note(id, { key: `${index + turn}` }))
-          const publisher = nodes[1]!
-          yield* Effect.forEach(nodes, (node) =>
-            node.consume(
-              Consumer.make(Many, {
-                group: "workers",
-                concurrency: 3,
-                batchSize: 4,
-                handler: Effect.fnUntraced(function* ({ id }: Note) {
-                  yield* effect(id)
-                  const balance = yield* value<number>("SELECT balance AS value FROM account WHERE id = 'm1'")
-                  yield* values("UPDATE account SET balance = $1 WHERE id = 'm1'", balance + 1)
-                  yield* Effect.orDie(Producer.publish(Out, id))
-                })
-              }).pipe(Consumer.orDeadLetter)
-            )
-          )
-          yield* publisher.run(Producer.publishAll(Many, copies(0)))
-          // In a transaction of the app's, with its isolation.
-          yield* publisher.run(
-            Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(Producer.publishAll(Many, copies(1))))
-          )
-          yield* settled(2 * all.length)
-          assert.deepStrictEqual((yield* effects).toSorted(), all.toSorted())
-          assert.deepStrictEqual((yield* published("out")).toSorted(), all.toSorted())
-          assert.strictEqual(yield* value("SELECT balance AS value FROM account WHERE id = 'm1'"), all.length)
-          assert.deepStrictEqual(yield* deadLetters, [])
-          assert.deepStrictEqual(yield* values("SELECT failures AS value FROM surety.attempt WHERE failures > 0"), [])
-        })
-      )
-    )
-  }
 })

@@ -78,8 +78,9 @@ describe("the suite is sensitive to", { concurrent: true }, () => {
     "exactly-once: what a crashed node was handling is handled by another",
     changed(
       "claim",
-      "SET claimed = greatest(c.claimed, v_last)",
-      "SET claimed = greatest(c.claimed, v_last), settled = greatest(c.settled, v_last)"
+      "IF NOT FOUND THEN",
+      `UPDATE surety.cursor c SET settled = greatest(c.settled, v_last) WHERE c.consumer_group = p_group AND c.partition = p_partition;
+       IF NOT FOUND THEN`
     )
   )
 
@@ -87,7 +88,7 @@ describe("the suite is sensitive to", { concurrent: true }, () => {
     "claims that are not stored",
     [13],
     "at-least-once: what a crashed node was handling is handled by another",
-    changed("claim", "SET claimed = greatest(c.claimed, v_last)", "SET claimed = c.claimed")
+    changed("claim", "SET claimed = greatest(e.claimed, v_last)", "SET claimed = e.claimed")
   )
 
   finds(
@@ -139,8 +140,8 @@ describe("the suite is sensitive to", { concurrent: true }, () => {
     "at-least-once: what a consumer that stops had claimed, kept aside and begun is its successor's at once",
     before(
       "UPDATE",
-      "cursor",
-      "IF NEW.holder IS NULL THEN NEW.holder := OLD.holder; NEW.lease_until := OLD.lease_until; END IF; RETURN NEW;"
+      "lease",
+      "IF NEW.holder IS NULL THEN NEW.holder := OLD.holder; NEW.expires_at := OLD.expires_at; END IF; RETURN NEW;"
     )
   )
 

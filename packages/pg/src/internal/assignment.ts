@@ -201,7 +201,11 @@ export const make = (
         rows(
           db.control,
           `WITH released AS (
-            UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity', claimed = settled WHERE ${held} RETURNING 1
+            UPDATE ${db.schema}.lease e SET holder = NULL, expires_at = '-infinity', claimed = c.settled
+            FROM ${db.schema}.cursor c
+            WHERE e.consumer_group = $1 AND e.partition = $2 AND e.epoch = $3
+              AND c.consumer_group = e.consumer_group AND c.partition = e.partition
+            RETURNING 1
           )
           SELECT pg_notify($4, 'g' || $1::text) FROM released`,
           [group.id, partition, epoch, db.channel]

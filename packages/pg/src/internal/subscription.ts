@@ -66,9 +66,9 @@ export const make = Effect.fnUntraced(function* (
   const giveBack = (partitions: ReadonlyArray<number>, epochs: ReadonlyArray<bigint>) =>
     call(
       "release",
-      `UPDATE ${db.schema}.cursor AS c SET holder = NULL, lease_until = '-infinity'
+      `UPDATE ${db.schema}.lease AS e SET holder = NULL, expires_at = '-infinity'
       FROM unnest($2::integer[], $3::bigint[]) AS h(partition, epoch)
-      WHERE c.consumer_group = $1 AND c.partition = h.partition AND c.epoch = h.epoch`,
+      WHERE e.consumer_group = $1 AND e.partition = h.partition AND e.epoch = h.epoch`,
       [group.id, partitions, epochs]
     )
 
@@ -102,7 +102,7 @@ export const make = Effect.fnUntraced(function* (
   /** Of who has left the group: a heartbeat that was under way may have brought it back. */
   const renewal = `WITH ${gone},
     renewed AS (
-      UPDATE ${db.schema}.cursor SET lease_until = clock_timestamp() + $3::interval
+      UPDATE ${db.schema}.lease SET expires_at = clock_timestamp() + $3::interval
       WHERE consumer_group = $1 AND holder = $2 RETURNING partition::integer, epoch
     )
     SELECT coalesce(array_agg(partition), '{}') AS partitions, coalesce(array_agg(epoch), '{}') AS epochs,
@@ -156,7 +156,7 @@ export const make = Effect.fnUntraced(function* (
         "leave",
         `WITH ${gone},
       released AS (
-        UPDATE ${db.schema}.cursor SET holder = NULL, lease_until = '-infinity' WHERE consumer_group = $1 AND holder = $2
+        UPDATE ${db.schema}.lease SET holder = NULL, expires_at = '-infinity' WHERE consumer_group = $1 AND holder = $2
       )
       SELECT pg_notify($3, 'g' || $1::text)`,
         [group.id, member, db.channel]

@@ -144,9 +144,9 @@ export const backend: TransportTest.Backend<Database> = {
             (SELECT count(*)::integer FROM surety.redelivery r WHERE r.consumer_group = g.id) AS redeliveries,
             (SELECT count(*)::integer FROM surety.inbox i WHERE i.consumer_group = g.id AND i.outcome = 'pending') AS pending,
             (SELECT count(*)::integer FROM surety.member m WHERE m.consumer_group = g.id) AS members,
-            (SELECT count(*)::integer FROM surety.cursor c WHERE c.consumer_group = g.id AND c.holder IS NOT NULL) AS leases,
-            (SELECT count(*)::integer FROM surety.cursor c JOIN surety.log l
-              ON l.topic = t.id AND l.partition = c.partition AND l.log_offset > c.settled AND l.log_offset <= c.claimed
+            (SELECT count(*)::integer FROM surety.lease e WHERE e.consumer_group = g.id AND e.holder IS NOT NULL) AS leases,
+            (SELECT count(*)::integer FROM surety.cursor c JOIN surety.lease e USING (consumer_group, partition) JOIN surety.log l
+              ON l.topic = t.id AND l.partition = c.partition AND l.log_offset > c.settled AND l.log_offset <= e.claimed
               WHERE c.consumer_group = g.id) AS claimed
           FROM surety.consumer_group g JOIN surety.topic t ON t.id = g.topic
           WHERE t.name = ${topic} AND g.name = ${group}`,

@@ -279,7 +279,7 @@ export const cutOffMembers = Effect.gen(function* () {
     END IF;
     v_now := clock_timestamp();`
   )
-  yield* values("UPDATE surety.cursor SET lease_until = '-infinity'")
+  yield* values("UPDATE surety.lease SET expires_at = '-infinity'")
   yield* values("UPDATE surety.member SET alive_until = '-infinity'")
   return Effect.asVoid(Effect.orDie(values("DELETE FROM silent")))
 })

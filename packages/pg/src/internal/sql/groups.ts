@@ -17,8 +17,12 @@ BEGIN
     RETURN v_group;
   END IF;
   v_settled := CASE p_from WHEN 'latest' THEN ${s}.horizon(p_topic) ELSE 0 END;
-  INSERT INTO ${s}.cursor (consumer_group, partition, settled, claimed)
-    SELECT v_group, p, v_settled, v_settled FROM ${s}.topic t, generate_series(0, t.partitions - 1) AS p WHERE t.id = p_topic;
+  WITH added AS (
+    INSERT INTO ${s}.cursor (consumer_group, partition, settled)
+    SELECT v_group, p, v_settled FROM ${s}.topic t, generate_series(0, t.partitions - 1) AS p WHERE t.id = p_topic
+    RETURNING partition
+  )
+  INSERT INTO ${s}.lease (consumer_group, partition, claimed) SELECT v_group, partition, v_settled FROM added;
   RETURN v_group;
 END ${body}`,
   // What a member must not do beside another one of its group.
@@ -47,17 +51,17 @@ BEGIN
   INSERT INTO ${s}.member AS m (consumer_group, id, alive_until) VALUES (p_group, p_member, v_now + p_lease)
     ON CONFLICT (consumer_group, id) DO UPDATE SET alive_until = excluded.alive_until
     RETURNING m.xmax = 0 INTO v_joined;
-  UPDATE ${s}.cursor c SET lease_until = v_now + p_lease WHERE c.consumer_group = p_group AND c.holder = p_member;
+  UPDATE ${s}.lease e SET expires_at = v_now + p_lease WHERE e.consumer_group = p_group AND e.holder = p_member;
   IF v_changed OR v_joined THEN PERFORM pg_notify(${literal(channel)}, 'g' || p_group); END IF;
   RETURN QUERY SELECT
-    (SELECT coalesce(array_agg(c.partition::integer ORDER BY c.partition), '{}') FROM ${s}.cursor c WHERE c.consumer_group = p_group AND c.holder = p_member),
-    (SELECT coalesce(array_agg(c.epoch ORDER BY c.partition), '{}') FROM ${s}.cursor c WHERE c.consumer_group = p_group AND c.holder = p_member),
+    (SELECT coalesce(array_agg(e.partition::integer ORDER BY e.partition), '{}') FROM ${s}.lease e WHERE e.consumer_group = p_group AND e.holder = p_member),
+    (SELECT coalesce(array_agg(e.epoch ORDER BY e.partition), '{}') FROM ${s}.lease e WHERE e.consumer_group = p_group AND e.holder = p_member),
     (SELECT count(*)::integer FROM ${s}.member m WHERE m.consumer_group = p_group),
     (SELECT count(*)::integer FROM ${s}.member m WHERE m.consumer_group = p_group
       AND m.joined < (SELECT joined FROM ${s}.member WHERE consumer_group = p_group AND id = p_member)),
-    (SELECT count(*)::integer FROM ${s}.cursor c WHERE c.consumer_group = p_group AND c.lease_until <= v_now),
+    (SELECT count(*)::integer FROM ${s}.lease e WHERE e.consumer_group = p_group AND e.expires_at <= v_now),
     (SELECT extract(epoch FROM min(u.until) - v_now)::double precision * 1000 FROM (
-      SELECT c.lease_until AS until FROM ${s}.cursor c WHERE c.consumer_group = p_group AND c.holder <> p_member AND c.lease_until > v_now
+      SELECT e.expires_at AS until FROM ${s}.lease e WHERE e.consumer_group = p_group AND e.holder <> p_member AND e.expires_at > v_now
       UNION ALL
       SELECT m.alive_until FROM ${s}.member m WHERE m.consumer_group = p_group AND m.id <> p_member
     ) AS u);
@@ -81,14 +85,17 @@ BEGIN
   PERFORM ${s}.lock_group(p_group);
   PERFORM ${s}.check_topic((SELECT g.topic FROM ${s}.consumer_group g WHERE g.id = p_group));
   SELECT array_agg(f.id) INTO v_free FROM (
-    SELECT c.id FROM ${s}.cursor c WHERE c.consumer_group = p_group AND c.lease_until <= clock_timestamp()
-    ORDER BY c.partition LIMIT p_max
+    SELECT c.id FROM ${s}.lease e JOIN ${s}.cursor c ON c.consumer_group = e.consumer_group AND c.partition = e.partition
+    WHERE e.consumer_group = p_group AND e.expires_at <= clock_timestamp() ORDER BY e.partition LIMIT p_max
   ) AS f;
   PERFORM ${s}.terminate(v_free);
-  RETURN QUERY UPDATE ${s}.cursor c
-    SET epoch = c.epoch + 1, holder = p_member, lease_until = clock_timestamp() + p_lease
-    WHERE c.id = ANY (v_free)
-    RETURNING c.id, c.partition, c.epoch, c.settled, c.claimed;
+  RETURN QUERY WITH raised AS (
+    UPDATE ${s}.cursor c SET epoch = c.epoch + 1 WHERE c.id = ANY (v_free)
+    RETURNING c.id, c.consumer_group, c.partition, c.epoch, c.settled
+  )
+  UPDATE ${s}.lease e SET epoch = r.epoch, holder = p_member, expires_at = clock_timestamp() + p_lease
+    FROM raised r WHERE e.consumer_group = r.consumer_group AND e.partition = r.partition
+    RETURNING r.id, r.partition, r.epoch, r.settled, e.claimed;
 END ${body}`,
   // What the former holder began between the first termination and the new epoch's commit; later it is refused.
   `CREATE FUNCTION ${s}.sweep(p_cursors integer[], p_epochs bigint[]) RETURNS void LANGUAGE sql AS ${body}
@@ -123,8 +130,8 @@ BEGIN
     END IF;
     RETURN;
   END IF;
-  UPDATE ${s}.cursor c SET claimed = greatest(c.claimed, v_last)
-    WHERE c.consumer_group = p_group AND c.partition = p_partition AND c.epoch = p_epoch;
+  UPDATE ${s}.lease e SET claimed = greatest(e.claimed, v_last)
+    WHERE e.consumer_group = p_group AND e.partition = p_partition AND e.epoch = p_epoch;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'epoch % no longer holds the partition', p_epoch USING ERRCODE = '${fencedCode}';
   END IF;

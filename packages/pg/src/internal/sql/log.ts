@@ -42,8 +42,10 @@ END ${body}`,
         ORDER BY l.log_offset DESC LIMIT 1
       ) AS tail
       WHERE t.id = p_topic),
-    (SELECT max(greatest(c.settled, c.claimed))
-      FROM ${s}.cursor c JOIN ${s}.consumer_group g ON g.id = c.consumer_group WHERE g.topic = p_topic)
+    (SELECT max(greatest(c.settled, e.claimed))
+      FROM ${s}.consumer_group g JOIN ${s}.cursor c ON c.consumer_group = g.id
+      JOIN ${s}.lease e ON e.consumer_group = c.consumer_group AND e.partition = c.partition
+      WHERE g.topic = p_topic)
   )
 ${body}`,
   // Rule 5. The sequence is read after the tables: in a healthy state it is never behind.

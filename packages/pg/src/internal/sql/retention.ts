@@ -30,7 +30,7 @@ BEGIN
     FROM ${s}.topic t
     CROSS JOIN LATERAL generate_series(0, t.partitions - 1) AS p(partition)
     CROSS JOIN LATERAL (
-      SELECT coalesce(min(least(c.settled, c.claimed)), ${maxOffset}) AS reached
+      SELECT coalesce(min(c.settled), ${maxOffset}) AS reached
       FROM ${s}.consumer_group g JOIN ${s}.cursor c ON c.consumer_group = g.id
       WHERE g.topic = t.id AND c.partition = p.partition
     ) AS b
@@ -119,6 +119,7 @@ BEGIN
   END IF;
   PERFORM ${s}.terminate((SELECT array_agg(c.id) FROM ${s}.cursor c WHERE c.consumer_group = v_group));
   DELETE FROM ${s}.cursor WHERE consumer_group = v_group;
+  DELETE FROM ${s}.lease WHERE consumer_group = v_group;
   DELETE FROM ${s}.member WHERE consumer_group = v_group;
   DELETE FROM ${s}.attempt WHERE consumer_group = v_group;
   DELETE FROM ${s}.redelivery WHERE consumer_group = v_group;

@@ -45,16 +45,24 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   name text COLLATE "C" NOT NULL,
   UNIQUE (topic, name)
 )`,
-  // Updated in place, once or twice per batch: room for HOT updates, and no index on what changes.
+  // Rule 13: how far a group has come, and who may say so. Updated in place by settlements and takeovers, and by nothing else:
+  // under a stricter isolation a settlement fails when the row has changed since its transaction began.
   `CREATE TABLE ${s}.cursor (
   consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
   partition smallint NOT NULL,
   id integer GENERATED ALWAYS AS IDENTITY UNIQUE,
   settled bigint NOT NULL,
-  claimed bigint NOT NULL,
+  epoch bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (consumer_group, partition)
+) WITH (fillfactor = 50)`,
+  // Who serves a partition, under which epoch, until when, and how far it has claimed.
+  `CREATE TABLE ${s}.lease (
+  consumer_group integer NOT NULL REFERENCES ${s}.consumer_group,
+  partition smallint NOT NULL,
   epoch bigint NOT NULL DEFAULT 0,
   holder text,
-  lease_until timestamptz NOT NULL DEFAULT '-infinity',
+  expires_at timestamptz NOT NULL DEFAULT '-infinity',
+  claimed bigint NOT NULL,
   PRIMARY KEY (consumer_group, partition)
 ) WITH (fillfactor = 50)`,
   `CREATE TABLE ${s}.member (
