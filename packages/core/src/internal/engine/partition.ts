@@ -17,11 +17,12 @@ import { handleTransactional } from "./transactional.ts"
 /** How many records of a partition are claimed beyond the last settled one before no more are. */
 const maxOpen = 10_000
 
-/** Completes when the partition was given back; `draining` asks for that. */
+/** Completes when the partition was given back; `draining` asks for that, and `mayRelease` says when it can be. */
 export const servePartition = (
   context: Context,
   assignment: Assignment,
-  draining: Effect.Effect<void>
+  draining: Effect.Effect<void>,
+  mayRelease: Effect.Effect<void>
 ): Effect.Effect<void, End, any> => {
   const { consumer, delivery, lifecycle, observer, permits } = context
   const { epoch, partition } = assignment
@@ -159,7 +160,7 @@ export const servePartition = (
   }).pipe(
     Effect.scoped,
     Effect.ensuring(storeLast),
-    Effect.ensuring(assignment.release),
+    Effect.ensuring(Effect.andThen(mayRelease, assignment.release)),
     Effect.ensuring(Effect.sync(() => context.obstacles.delete(obstacles))),
     Effect.tap(() => Effect.sync(() => observer.tell({ _tag: "Released", partition, epoch })))
   )

@@ -34,6 +34,9 @@ export const serve = (context: Context, joined: Effect.Effect<void>): Effect.Eff
     )
     yield* joined
     const draining = Deferred.makeUnsafe<void>()
+    const left = Deferred.makeUnsafe<void>()
+    // Invariant 21: a partition that is released before its member has left would be given back to it.
+    const mayRelease = Effect.suspend(() => (Deferred.isDoneUnsafe(draining) ? Deferred.await(left) : Effect.void))
     const failed = Deferred.makeUnsafe<never, ConsumeError>()
     const partitions = yield* FiberSet.make<void, never>()
 
@@ -62,7 +65,7 @@ export const serve = (context: Context, joined: Effect.Effect<void>): Effect.Eff
         partitions,
         Effect.andThen(
           lifecycle.holds(assignment.partition, true),
-          servePartition(context, assignment, Deferred.await(draining))
+          servePartition(context, assignment, Deferred.await(draining), mayRelease)
         ).pipe(
           Effect.catchCause((cause) => (Cause.hasInterruptsOnly(cause) ? Effect.void : ended(cause, assignment))),
           Effect.ensuring(lifecycle.holds(assignment.partition, false)),
@@ -74,12 +77,14 @@ export const serve = (context: Context, joined: Effect.Effect<void>): Effect.Eff
       Effect.catchCause((cause) => (Cause.hasInterruptsOnly(cause) ? Effect.void : ended(cause)))
     )
     yield* Effect.addFinalizer(() =>
-      lifecycle.is("draining").pipe(
-        // Invariant 21: first, or it would be given back the partitions that it gives up.
-        Effect.andThen(subscription.leave),
-        Effect.andThen(Deferred.succeed(draining, undefined)),
-        Effect.andThen(FiberSet.awaitEmpty(partitions))
-      )
+      lifecycle
+        .is("draining")
+        .pipe(
+          Effect.andThen(Deferred.succeed(draining, undefined)),
+          Effect.andThen(subscription.leave),
+          Effect.andThen(Deferred.succeed(left, undefined)),
+          Effect.andThen(FiberSet.awaitEmpty(partitions))
+        )
     )
     yield* Effect.forkScoped(accept)
     return yield* Deferred.await(failed)
