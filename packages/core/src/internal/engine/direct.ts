@@ -10,7 +10,6 @@ import { failureOf } from "./failures.ts"
 import { decode, runHandler } from "./handler.ts"
 import { type Alone, isolate } from "./isolate.ts"
 import type { Item } from "./keyedQueue.ts"
-import { ofItem } from "./observer.ts"
 import {
   beginAttempt,
   deadLetterOf,
@@ -22,16 +21,25 @@ import {
   tellEnding
 } from "./settle.ts"
 
-/** Handles messages. Returns those that are to be tried again. */
+const settled: Effect.Effect<Alone> = Effect.succeed("settled")
+
+/** Handles messages of a partition. Returns those that are to be tried again. */
 export const handleDirect = (
-  served: Served,
-  batch: ReadonlyArray<Item>
-): Effect.Effect<ReadonlyArray<Item>, End, any> => {
+  served: Served
+): ((batch: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Item>, End, any>) => {
   const { assignment, context, progress, redeliver } = served
   const atMostOnce = context.consumer.topic.guarantee === "at-most-once"
 
   const run = (items: ReadonlyArray<Item>, payloads: ReadonlyArray<unknown>) =>
     Effect.exit(runHandler(context, items, payloads, assignment.epoch))
+
+  const handled = (item: Item): Effect.Effect<Alone, End, any> => {
+    // What is told of in the store: others have no more to do than this.
+    if (item.parked || item.counted) return settle(item, undefined)
+    progress.settle(item.record.offset)
+    context.observer.tellOf("Handled", item, assignment.epoch)
+    return settled
+  }
 
   /** It is over for the message, for now or for good. */
   const settle = Effect.fnUntraced(function* (
@@ -56,7 +64,7 @@ export const handleDirect = (
       yield* endCounted(served, item)
     }
     if (ending !== undefined) yield* tellEnding(served, item, ending)
-    if (ending === undefined) context.observer.tell({ _tag: "Handled", ...ofItem(item, assignment.epoch) })
+    else context.observer.tellOf("Handled", item, assignment.epoch)
     return "settled"
   })
 
@@ -69,14 +77,14 @@ export const handleDirect = (
   })
 
   const alone = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
-    const ending = yield* beginAttempt(served, item)
+    const ending = item.counted ? yield* beginAttempt(served, item) : undefined
     if (ending !== undefined) return yield* settle(item, ending)
     const payload = yield* Effect.exit(decode(context, item))
     if (Exit.isFailure(payload)) {
       return yield* settle(item, { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: 0 })
     }
     const exit = yield* run([item], [payload.value]).pipe(releasedOnInterrupt(served, item))
-    return Exit.isSuccess(exit) ? yield* settle(item, undefined) : yield* settleFailed(item, exit.cause)
+    return Exit.isSuccess(exit) ? yield* handled(item) : yield* settleFailed(item, exit.cause)
   })
 
   const together = Effect.fnUntraced(function* (items: ReadonlyArray<Item>): Effect.fn.Return<boolean, End, any> {
@@ -92,7 +100,7 @@ export const handleDirect = (
     if (decoded.length < items.length) return false
     const exit = yield* run(decoded, payloads)
     if (Exit.isSuccess(exit)) {
-      for (const item of items) yield* settle(item, undefined)
+      for (const item of items) yield* handled(item)
       return true
     }
     // Invariant 3: the handler has started for each of them, and does not start again.
@@ -100,5 +108,5 @@ export const handleDirect = (
     return atMostOnce
   })
 
-  return isolate(batch, together, alone)
+  return (batch) => isolate(batch, together, alone)
 }

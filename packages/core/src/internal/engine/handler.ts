@@ -8,7 +8,6 @@ import { isAnonymous } from "../foreign.ts"
 import * as trace from "../trace.ts"
 import type { Context } from "./context.ts"
 import type { Item } from "./keyedQueue.ts"
-import { ofItem } from "./observer.ts"
 
 /** A payload that does not decode: dead-lettered without an attempt. */
 export class DecodeFailed extends Error {
@@ -99,18 +98,18 @@ export const runHandler = (
       payload: payloads[index]
     })
   )
-  const given = { consumer, envelopes, records: items.map(({ record }) => record) }
+  const given = around === undefined ? undefined : { consumer, envelopes, records: items.map(({ record }) => record) }
   return Effect.suspend(() => {
-    for (const item of items) observer.tell({ _tag: "Started", ...ofItem(item, epoch) })
+    for (const item of items) observer.tellOf("Started", item, epoch)
     const handling = consumer.handler(envelopes)
-    return around === undefined ? handling : around.handler(given, handling)
+    return given === undefined ? handling : around!.handler(given, handling)
   }).pipe(
     Effect.timeoutOrElse({
       duration: handlerTimeout,
       orElse: () => Effect.die(new HandlerTimeout(handlerTimeout))
     }),
     Effect.scoped,
-    (effect) => (around === undefined ? effect : around.run(given, effect)),
+    (effect) => (given === undefined ? effect : around!.run(given, effect)),
     trace.processing(delivery.transport.characteristics.name, envelopes),
     (effect) => observer.running(effect)
   )

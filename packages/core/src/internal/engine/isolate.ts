@@ -5,6 +5,8 @@ import type { Item } from "./keyedQueue.ts"
 /** What became of a message that was handled alone: `again` in this process, `parked` for later. */
 export type Alone = "settled" | "again" | "parked"
 
+const none: ReadonlyArray<Item> = []
+
 /**
  * Halves a batch that fails, so that a poison message ends up alone in few steps
  * and the innocent ones are settled. Returns the messages that are to be tried
@@ -17,6 +19,8 @@ export const isolate = <E, R>(
   together: (items: ReadonlyArray<Item>) => Effect.Effect<boolean, E, R>,
   alone: (item: Item) => Effect.Effect<Alone, E, R>
 ): Effect.Effect<ReadonlyArray<Item>, E, R> => {
+  const [only] = batch
+  if (batch.length === 1) return Effect.map(alone(only!), (end) => (end === "again" ? batch : none))
   const deferred: Array<Item> = []
   const blocked = new Set<string>()
 

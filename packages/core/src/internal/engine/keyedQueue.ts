@@ -59,6 +59,7 @@ export class KeyedQueue {
   readonly #lanes = new Map<string | number, Lane>()
   readonly #ready = new Set<Lane>()
   readonly #gate: Latch.Latch
+  readonly #fullWaiters = new Set<{ readonly size: number; readonly resume: () => void }>()
   readonly signal = new Signal()
   #size = 0
   #inFlight = 0
@@ -99,8 +100,27 @@ export class KeyedQueue {
     const lane = this.#lanes.get(laneKey(item))
     if (lane === undefined) return []
     const items = lane.items.splice(0)
-    this.#size -= items.length
+    this.#shrink(items.length)
     return items
+  }
+
+  #shrink(count: number): void {
+    this.#size -= count
+    for (const waiter of this.#fullWaiters) {
+      if (this.#size > waiter.size) continue
+      this.#fullWaiters.delete(waiter)
+      waiter.resume()
+    }
+  }
+
+  /** Waits until no more than so many records are held. */
+  downTo(size: number): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      if (this.#size <= size) return resume(Effect.void)
+      const waiter = { size, resume: () => resume(Effect.void) }
+      this.#fullWaiters.add(waiter)
+      return Effect.sync(() => this.#fullWaiters.delete(waiter))
+    })
   }
 
   /** No more records are taken, at once or when those that are held are in flight; what is in flight goes on. */
@@ -113,10 +133,21 @@ export class KeyedQueue {
     return this.#closed === "now" || (this.#closed === "once empty" && this.#size === this.#inFlight)
   }
 
+  /** Up to `max` records, whose keys are then in flight until `done`: those that can be taken now, or undefined. */
+  takeNow(max: number, now: number): ReadonlyArray<Item> | undefined {
+    if (!this.#isOpen) return undefined
+    const { items } = this.#select(max, now)
+    return items.length > 0 ? items : undefined
+  }
+
+  /** At-most-once, what is held when the consumer stops is lost unless it is taken. */
+  get #isOpen(): boolean {
+    return !this.closed && (this.#gate.isOpen() || this.#closed !== "no")
+  }
+
   /**
-   * Waits for up to `max` records, whose keys are then in flight until `done`:
-   * once there are some, for up to `patience` milliseconds to have them all.
-   * Undefined once closed.
+   * Waits for records to take: once there are some, for up to `patience`
+   * milliseconds to have `max` of them. Undefined once closed.
    */
   take(max: number, patience = 0, since?: number): Effect.Effect<ReadonlyArray<Item> | undefined> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
@@ -127,10 +158,7 @@ export class KeyedQueue {
           Effect.suspend(() => this.take(max, patience, from))
         )
       const changed = this.signal.changed(this.signal.version)
-      // At-most-once, what is held when the consumer stops is lost unless it is taken.
-      if (!this.#gate.isOpen() && this.#closed === "no") {
-        return again(Effect.raceFirst(changed, this.#gate.await))
-      }
+      if (!this.#isOpen) return again(Effect.raceFirst(changed, this.#gate.await))
       const available = patience === 0 ? Infinity : this.#available(now)
       const from = since ?? now
       if (available > 0 && available < max && now < from + patience) {
@@ -206,22 +234,17 @@ export class KeyedQueue {
   done(batch: ReadonlyArray<Item>, deferred: ReadonlyArray<Item>): void {
     this.#exclusive = false
     this.#inFlight -= batch.length
-    this.#size -= batch.length - deferred.length
-    const keys = new Set(batch.map(laneKey))
-    const back = new Map<string | number, Array<Item>>()
-    for (const item of deferred) {
+    for (let i = deferred.length - 1; i >= 0; i--) this.#lanes.get(laneKey(deferred[i]!))!.items.unshift(deferred[i]!)
+    for (const item of batch) {
       const key = laneKey(item)
-      const items = back.get(key)
-      if (items === undefined) back.set(key, [item])
-      else items.push(item)
-    }
-    for (const key of keys) {
-      const lane = this.#lanes.get(key)!
+      const lane = this.#lanes.get(key)
+      // Freed with an earlier one of its key.
+      if (lane === undefined || lane.taken.length === 0) continue
       lane.taken = none
-      lane.items.unshift(...(back.get(key) ?? []))
       if (lane.items.length === 0) this.#lanes.delete(key)
       else this.#ready.add(lane)
     }
-    this.signal.notify()
+    this.#shrink(batch.length - deferred.length)
+    if (this.#ready.size > 0 || this.#closed !== "no") this.signal.notify()
   }
 }

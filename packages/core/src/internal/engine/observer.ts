@@ -32,15 +32,16 @@ export class Observer {
     return this.#inFlight
   }
 
-  tell(event: Observed): void {
+  /** What is told of every message: rendered only where someone listens. */
+  tellOf(tag: "Started" | "Handled" | "Duplicate", item: Item, epoch: number): void {
+    if (tag === "Handled") this.#metrics.handled.updateUnsafe(1, this.#context)
+    else if (tag === "Duplicate") this.#metrics.duplicates.updateUnsafe(1, this.#context)
+    if (this.#diagnostics !== undefined) this.#emit({ _tag: tag, ...ofItem(item, epoch) })
+  }
+
+  tell(event: Exclude<Observed, { readonly _tag: "Started" | "Handled" | "Duplicate" }>): void {
     const m = this.#metrics
     switch (event._tag) {
-      case "Handled":
-        m.handled.updateUnsafe(1, this.#context)
-        break
-      case "Duplicate":
-        m.duplicates.updateUnsafe(1, this.#context)
-        break
       case "Failed":
         m.failedAttempts.updateUnsafe(1, this.#context)
         break
@@ -57,6 +58,10 @@ export class Observer {
         m.deadLetters.updateUnsafe(1, this.#context)
         break
     }
+    this.#emit(event)
+  }
+
+  #emit(event: Observed): void {
     this.#diagnostics?.emit({ ...event, topic: this.#topic, group: this.#group } as Event)
   }
 

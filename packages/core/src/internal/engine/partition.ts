@@ -1,4 +1,5 @@
 /** Serves one partition for as long as its lease lasts. */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -16,6 +17,13 @@ import { handleTransactional } from "./transactional.ts"
 
 /** How many records of a partition are claimed beyond the last settled one before no more are. */
 const maxOpen = 10_000
+
+/**
+ * For how long, and for how many messages, a permit is kept while handlers are
+ * short: those of other partitions wait for it.
+ */
+const turnMillis = 5
+const turnSize = 100
 
 /** Completes when the partition was given back; `draining` asks for that, and `mayRelease` says when it can be. */
 export const servePartition = (
@@ -38,7 +46,7 @@ export const servePartition = (
   const served: Served = { context, assignment, progress, redeliver }
   const obstacles = obstaclesOf(partition, queue, progress, redeliver)
   context.obstacles.add(obstacles)
-  const handle = delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit)
+  const handle = (delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit))(served)
 
   /** Stores how far the settled records reach. */
   const store = Effect.suspend(() => {
@@ -77,14 +85,12 @@ export const servePartition = (
           continue
         }
         yield* lifecycle.gate.await
-        const seen = queue.signal.version
-        const room = settings.prefetch - queue.size
         // Backpressure: claims again when half of the buffer is free.
-        if (room * 2 < settings.prefetch) {
-          yield* queue.signal.changed(seen)
+        if (queue.size * 2 > settings.prefetch) {
+          yield* queue.downTo(Math.floor(settings.prefetch / 2))
           continue
         }
-        const claimed = yield* persist(assignment.claim(room))
+        const claimed = yield* persist(assignment.claim(settings.prefetch - queue.size))
         const records = claimed.map((record) => identify(topic.name, record))
         const last = records[records.length - 1]!.offset
         observer.tell({ _tag: "Claimed", partition, epoch, count: records.length })
@@ -105,24 +111,38 @@ export const servePartition = (
     })
 
     const batchSize = (): number => settings.batch?.maxSize ?? (delivery.unit === undefined ? 1 : context.batch.current)
+    const batchWait = settings.batch?.maxWait ?? 0
+    /** Handles batches under one permit, for as long as there are some and a turn lasts. */
+    const turn = Effect.fnUntraced(function* (first: ReadonlyArray<Item>): Effect.fn.Return<void, End, any> {
+      const clock = yield* Clock.Clock
+      const end = clock.currentTimeMillisUnsafe() + turnMillis
+      let batch: ReadonlyArray<Item> | undefined = first
+      for (let handled = 0; batch !== undefined; ) {
+        const deferred: ReadonlyArray<Item> = leaving ? batch : yield* handle(batch)
+        const staying =
+          deferred.length === 0 || redeliver === undefined ? deferred : yield* redeliver.divertItems(deferred)
+        queue.done(batch, staying)
+        handled += batch.length
+        const now = clock.currentTimeMillisUnsafe()
+        batch = handled < turnSize && now < end && batchWait === 0 ? queue.takeNow(batchSize(), now) : undefined
+      }
+      settled.notify()
+    })
     const work = Effect.fnUntraced(function* (self: { handling: boolean }): Effect.fn.Return<void, End, any> {
       while (true) {
-        const batch = yield* queue.take(batchSize(), settings.batch?.maxWait)
+        const batch = yield* queue.take(batchSize(), batchWait)
         if (batch === undefined) return
-        const deferred = yield* permits.withPermit(
+        yield* permits.withPermit(
           Effect.suspend(() => {
-            if (leaving) return Effect.succeed(batch)
-            self.handling = true
+            self.handling = !leaving
             return Effect.ensuring(
-              handle(served, batch),
+              turn(batch),
               Effect.sync(() => {
                 self.handling = false
               })
             )
           })
         )
-        queue.done(batch, redeliver === undefined ? deferred : yield* redeliver.divertItems(deferred))
-        settled.notify()
       }
     })
 

@@ -67,12 +67,8 @@ export class Redeliver {
     const { parking } = this
     while (true) {
       // Backpressure: what is due waits in the store.
-      const queued = this.#queue.signal.version
+      yield* this.#queue.downTo(this.#prefetch - 1)
       const room = this.#prefetch - this.#queue.size
-      if (room <= 0) {
-        yield* this.#queue.signal.changed(queued)
-        continue
-      }
       const seen = parking.signal.version
       const now = yield* Clock.currentTimeMillis
       const { nextAt, offsets } = parking.take(Math.min(readSize, room), now)

@@ -23,7 +23,6 @@ import { failureOf } from "./failures.ts"
 import { decode, runHandler, type Undecoded } from "./handler.ts"
 import { type Alone, isolate } from "./isolate.ts"
 import type { Item } from "./keyedQueue.ts"
-import { ofItem } from "./observer.ts"
 import {
   beginAttempt,
   deadLetterOf,
@@ -69,7 +68,7 @@ type Verdict =
 
 export const handleTransactional =
   (unit: UnitOfWork) =>
-  (served: Served, batch: ReadonlyArray<Item>): Effect.Effect<ReadonlyArray<Item>, End, any> => {
+  (served: Served): ((batch: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Item>, End, any>) => {
     const alone = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
       let ending = yield* beginAttempt(served, item)
       if (ending === undefined) {
@@ -110,7 +109,7 @@ export const handleTransactional =
               else if (item.parked) served.redeliver!.parking.settle(item.record.offset)
               else served.progress.settle(item.record.offset)
               if (outcome._tag === "Handled" || outcome._tag === "Duplicate") {
-                served.context.observer.tell({ _tag: outcome._tag, ...ofItem(item, served.assignment.epoch) })
+                served.context.observer.tellOf(outcome._tag, item, served.assignment.epoch)
               } else {
                 yield* tellEnding(served, item, outcome)
               }
@@ -238,7 +237,7 @@ export const handleTransactional =
         Effect.catchCause((cause) => Effect.fail(new AttemptFailed({ cause })))
       )
 
-    return isolate(batch, together, alone)
+    return (batch) => isolate(batch, together, alone)
   }
 
 /** What a cause failed with and died of. */
