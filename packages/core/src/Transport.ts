@@ -178,10 +178,13 @@ export interface Assignment {
   readonly settle: (offset: number) => Effect.Effect<void, TransportError>
   /** Checks the epoch, in a way that holds until the surrounding transaction ends. */
   readonly fence: Effect.Effect<void, TransportError>
-  /** Counts a claim of one record, before its handler runs, and returns the counts with it. */
-  readonly beginAttempt: (offset: number) => Effect.Effect<Attempts, TransportError>
-  /** Records how a counted claim ended: `failed`, or `released` when it was interrupted by a shutdown and does not count. */
-  readonly endAttempt: (offset: number, outcome: "failed" | "released") => Effect.Effect<void, TransportError>
+  /**
+   * Stores the counts of one record: one more claim before its handler runs, one
+   * more failure after an attempt that failed, and the claim taken back where a
+   * shutdown interrupted it. The holder knows what they were, so that it may repeat
+   * one whose reply was lost.
+   */
+  readonly count: (offset: number, attempts: Attempts) => Effect.Effect<void, TransportError>
   /** Where the transport can keep records aside. Without it, every retry's delay is slept under the lease. */
   readonly redelivery?: Redelivery | undefined
   /** Stores dead letters; the same one twice is stored once. */

@@ -1,8 +1,23 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Consumer, type Envelope, MemoryStore, Producer, Topic, Transport } from "@surety/core"
+import { Consumer, type Envelope, MemoryStore, Producer, Topic, Transport, TransportError } from "@surety/core"
+import { OutcomeUnknown } from "@surety/core/TransportError"
 import { Effect, Exit, Fiber, Layer, Queue, Schedule, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { type Broken, Busy, lag, layerNode, letters, note, notes, quiet, seen, takeN } from "./support.ts"
+import {
+  type Broken,
+  Busy,
+  during,
+  lag,
+  layerNode,
+  layerOver,
+  letters,
+  note,
+  notes,
+  quiet,
+  seen,
+  takeN,
+  withAssignments
+} from "./support.ts"
 
 /** Processes on one store, each with its consumer: what a process does after its crash no longer reaches the store. */
 const process = <A, E, R>(body: (crash: Effect.Effect<void>) => Layer.Layer<A, E, R>) =>
@@ -194,4 +209,50 @@ describe("a crash between the claim of an at-most-once message and its settlemen
       )
     }).pipe(Effect.scoped, Effect.provide(MemoryStore.layer))
   )
+})
+
+describe("counts of attempts whose replies are lost", () => {
+  const Notes = notes("at-least-once")
+
+  it.effect("are stored once, however often they are repeated, and no crash is made of them", () => {
+    const lost = new Map<string, number>()
+    const forgetful = layerOver(
+      withAssignments((assignment) => ({
+        count: (offset, attempts) =>
+          Effect.flatMap(assignment.count(offset, attempts), () => {
+            const what = `${offset} ${attempts.claims}/${attempts.failures}`
+            lost.set(what, (lost.get(what) ?? 0) + 1)
+            const reason = new OutcomeUnknown({ detail: "the connection was lost" })
+            return lost.get(what)! < 3
+              ? Effect.fail(new TransportError({ operation: "count", topic: "notes", reason }))
+              : Effect.void
+          })
+      }))
+    )
+    return Effect.gen(function* () {
+      const events = yield* Queue.unbounded<string>()
+      yield* Producer.publish(Notes, note("a"))
+      const reader = Consumer.make(Notes, {
+        group: "readers",
+        maxCrashes: 1,
+        handler: (_, envelope) =>
+          Effect.andThen(
+            Queue.offer(events, seen(envelope)),
+            envelope.attempt < 5 ? new Busy({ wait: 1 }) : Effect.void
+          )
+      }).pipe(Consumer.retry(Schedule.spaced("1 second")), Consumer.orDeadLetter)
+      yield* during(
+        reader,
+        Effect.gen(function* () {
+          yield* Effect.forkChild(Effect.repeat(TestClock.adjust("1 second"), { times: 30 }))
+          assert.deepStrictEqual(yield* takeN(events, 5), ["a#1", "a#2", "a#3", "a#4", "a#5"])
+        })
+      )
+      assert.deepStrictEqual(yield* letters(), [])
+      assert.deepStrictEqual(
+        [...lost].map(([what, times]) => `${what} ${times}`),
+        ["1 1/1 3", "1 2/1 3", "1 2/2 3", "1 3/2 3", "1 3/3 3", "1 4/3 3", "1 4/4 3", "1 5/4 3"]
+      )
+    }).pipe(Effect.provide(forgetful))
+  })
 })

@@ -119,8 +119,7 @@ describe("the suite is sensitive to", () => {
             Effect.map(redelivery!.read(offsets), (records) =>
               records.map((record) => ({ ...record, attempts: { claims: 2, failures: 2 } }))
             )
-        },
-        beginAttempt: () => Effect.succeed({ claims: 3, failures: 2 })
+        }
       })
     }
   )
@@ -209,8 +208,8 @@ describe("the suite is sensitive to", () => {
     [22],
     "at-least-once: when everything is settled and everybody has left, nothing is kept",
     {
-      assignment: ({ endAttempt, settle }) => ({
-        settle: (offset) => Effect.andThen(settle(offset), endAttempt(offset, "failed"))
+      assignment: ({ count, settle }) => ({
+        settle: (offset) => Effect.andThen(settle(offset), count(offset, { claims: 1, failures: 1 }))
       })
     }
   )

@@ -159,7 +159,7 @@ describe("the suite is sensitive to", () => {
     "attempts that are not counted when they are claimed",
     [13],
     "at-least-once: what a crashed node was handling is handled by another",
-    { assignment: () => ({ beginAttempt: () => Effect.succeed({ claims: 1, failures: 0 }) }) }
+    { assignment: () => ({ count: () => Effect.void, suspectUntil: 0 }) }
   )
 
   finds(
@@ -167,9 +167,16 @@ describe("the suite is sensitive to", () => {
     [13],
     "at-least-once: a handler that a shutdown interrupts has not made an attempt",
     {
-      assignment: ({ endAttempt }) => ({
-        endAttempt: (offset, outcome) => (outcome === "released" ? Effect.void : endAttempt(offset, outcome))
-      })
+      assignment: ({ count }) => {
+        const most = new Map<number, number>()
+        return {
+          count: (offset, attempts) => {
+            const claims = Math.max(attempts.claims, most.get(offset) ?? 0)
+            most.set(offset, claims)
+            return count(offset, { ...attempts, claims })
+          }
+        }
+      }
     }
   )
 

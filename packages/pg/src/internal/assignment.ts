@@ -158,28 +158,17 @@ export const make = (
         )
       ),
     fence: Effect.asVoid(change("fence", `SELECT 1 AS held FROM ${db.schema}.cursor WHERE ${held} FOR SHARE`)),
-    // Rule 16: in a transaction of its own, before the handler runs.
-    beginAttempt: (offset) =>
-      change(
-        "attempt",
-        `INSERT INTO ${db.schema}.attempt AS a (consumer_group, partition, log_offset, claims, failures)
-        SELECT consumer_group, partition, $4, 1, 0 FROM ${db.schema}.cursor WHERE ${held}
-        ON CONFLICT (consumer_group, partition, log_offset) DO UPDATE SET claims = a.claims + 1
-        RETURNING claims, failures`,
-        [BigInt(offset)],
-        Effect.succeed(db.control)
-      ),
-    // The first failure of a message that was not counted singly is its first claim as well.
-    endAttempt: (offset, outcome) =>
+    // Rule 16: in a transaction of its own, whatever becomes of the handler's.
+    count: (offset, { claims, failures }) =>
       Effect.asVoid(
         change(
-          "attempt",
+          "count",
           `INSERT INTO ${db.schema}.attempt AS a (consumer_group, partition, log_offset, claims, failures)
           SELECT consumer_group, partition, $4, $5, $6 FROM ${db.schema}.cursor WHERE ${held}
           ON CONFLICT (consumer_group, partition, log_offset)
-            DO UPDATE SET claims = a.claims - (1 - $5), failures = a.failures + $6
+            DO UPDATE SET claims = excluded.claims, failures = excluded.failures
           RETURNING 1 AS held`,
-          outcome === "failed" ? [BigInt(offset), 1, 1] : [BigInt(offset), 0, 0],
+          [BigInt(offset), claims, failures],
           Effect.succeed(db.control)
         )
       ),

@@ -188,5 +188,7 @@ export const servePartition = (
 
 const toItem = (record: ClaimedRecord, assignment: Assignment): Item => {
   const suspect = record.offset <= assignment.suspectUntil || record.attempts !== undefined
-  return { ...makeItem(record), suspect, counted: suspect, failures: record.attempts?.failures ?? 0 }
+  // The claim under which its process may have ended was not counted singly: it is now.
+  const { claims, failures } = record.attempts ?? { claims: suspect ? 1 : 0, failures: 0 }
+  return { ...makeItem(record), suspect, counted: suspect, attempt: claims + 1, failures }
 }

@@ -185,5 +185,5 @@ const placeOf = ({ key, offset }: ClaimedRecord) => ({ key, offset })
 
 const makeParkedItem = (record: ClaimedRecord): Item => {
   const { claims, failures } = record.attempts ?? { claims: 0, failures: 0 }
-  return { ...makeItem(record), parked: true, suspect: claims > failures, counted: true, failures }
+  return { ...makeItem(record), parked: true, suspect: claims > failures, counted: true, attempt: claims + 1, failures }
 }

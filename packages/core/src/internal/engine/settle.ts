@@ -36,25 +36,28 @@ export type Ending =
   /** Not for good: kept aside until it is due. */
   | { readonly _tag: "Park"; readonly dueAt: number }
 
+/** Stores how many attempts of a message have begun, the current one included, and how many of them have failed. */
+const count = ({ assignment }: Served, { attempt, failures, record }: Item): Effect.Effect<void, TransportError> =>
+  persist(assignment.count(record.offset, { claims: attempt, failures }))
+
+/** Takes the current attempt back: it was no failure, and no crash. */
+const uncount = ({ assignment }: Served, { attempt, failures, record }: Item): Effect.Effect<void, TransportError> =>
+  assignment.count(record.offset, { claims: attempt - 1, failures })
+
 /**
  * Invariant 13: an attempt of a message that failed before, or may have killed
  * its process, is counted in the store before its handler runs. Returns the
  * crash that ends it instead, when it has had enough of them.
  */
 export const beginAttempt = Effect.fnUntraced(function* (
-  { assignment, context }: Served,
+  served: Served,
   item: Item
 ): Effect.fn.Return<Ending | undefined, TransportError> {
   if (!item.counted) return undefined
-  const begin = persist(assignment.beginAttempt(item.record.offset))
-  const begun = yield* begin
-  // The claim under which its process ended was not counted singly: it is now.
-  const { claims, failures } = item.suspect && begun.claims === 1 ? yield* begin : begun
-  item.attempt = claims
-  item.failures = failures
-  const crashes = claims - 1 - failures
+  yield* count(served, item)
+  const crashes = item.attempt - 1 - item.failures
   // Other messages were in flight at the first one, perhaps: that alone never condemns.
-  if (crashes <= context.consumer.settings.maxCrashes) return undefined
+  if (crashes <= served.context.consumer.settings.maxCrashes) return undefined
   item.attempt--
   return { _tag: "DeadLetter", failure: failureOf(Cause.die(new Crashed(crashes))), attempts: item.attempt }
 })
@@ -63,12 +66,13 @@ export const beginAttempt = Effect.fnUntraced(function* (
  * Invariant 13: a counted attempt that ended well is no crash, whatever becomes
  * of the process before the progress reaches its message.
  */
-export const endCounted = ({ assignment, progress }: Served, item: Item): Effect.Effect<void, TransportError> => {
+export const endCounted = (served: Served, item: Item): Effect.Effect<void, TransportError> => {
+  const { assignment, progress } = served
   const { offset } = item.record
   if (!item.counted || offset <= progress.stored) return Effect.void
   const { reached } = progress
   return reached < offset
-    ? persist(assignment.endAttempt(offset, "released"))
+    ? persist(uncount(served, item))
     : Effect.map(persist(assignment.settle(reached)), () => {
         progress.stored = Math.max(progress.stored, reached)
       })
@@ -76,21 +80,20 @@ export const endCounted = ({ assignment, progress }: Served, item: Item): Effect
 
 /** Invariant 13: a shutdown that interrupts a counted attempt takes the count back. */
 export const releasedOnInterrupt =
-  ({ assignment }: Served, item: Item) =>
+  (served: Served, item: Item) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    item.counted
-      ? Effect.onInterrupt(effect, () => Effect.ignore(assignment.endAttempt(item.record.offset, "released")))
-      : effect
+    item.counted ? Effect.onInterrupt(effect, () => Effect.ignore(uncount(served, item))) : effect
 
 /**
  * A failed attempt: counted, then decided. Returns how the message ends, or
  * undefined when it is to be tried again, at `item.notBefore`.
  */
 export const failed = Effect.fnUntraced(function* (
-  { assignment, context, progress, redeliver }: Served,
+  served: Served,
   item: Item,
   cause: Cause.Cause<unknown>
 ): Effect.fn.Return<Ending | undefined, End, any> {
+  const { assignment, context, progress, redeliver } = served
   const { consumer } = context
   item.failures++
   const message = ofItem(item, assignment.epoch)
@@ -100,7 +103,8 @@ export const failed = Effect.fnUntraced(function* (
   const decision = yield* decide(consumer.rules, defectRetry, item, cause)
   switch (decision._tag) {
     case "Retry": {
-      yield* persist(assignment.endAttempt(item.record.offset, "failed"))
+      // The first failure of a message that was not counted singly is its first claim as well.
+      yield* count(served, item)
       item.counted = true
       // Whole milliseconds: a sum of fractions may be a rounding error ahead of every tick of the clock.
       const dueAt = Math.ceil((yield* Clock.currentTimeMillis) + Math.min(decision.delay, maxDelay))
@@ -113,7 +117,7 @@ export const failed = Effect.fnUntraced(function* (
     case "Stop":
       // Invariant 13: the next consumer goes on counting. At-most-once the message is settled, and does not come again.
       if (consumer.topic.guarantee !== "at-most-once" && (item.parked || item.record.offset > progress.stored))
-        yield* persist(assignment.endAttempt(item.record.offset, "failed"))
+        yield* count(served, item)
       context.observer.tell({ _tag: "Stopped", failure: failureTagOf(cause), ...message })
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
     case "DeadLetter":

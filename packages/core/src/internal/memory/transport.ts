@@ -128,20 +128,9 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
           offset
         ),
       fence: change("fence", () => {}),
-      beginAttempt: (offset) =>
-        access("beginAttempt", () => {
-          const before = cursor.attempts.get(offset) ?? { claims: 0, failures: 0 }
-          const attempts = { ...before, claims: before.claims + 1 }
+      count: (offset, attempts) =>
+        access("count", () => {
           cursor.attempts.set(offset, attempts)
-          return attempts
-        }),
-      endAttempt: (offset, outcome) =>
-        access("endAttempt", () => {
-          const { claims, failures } = cursor.attempts.get(offset) ?? { claims: 1, failures: 0 }
-          cursor.attempts.set(
-            offset,
-            outcome === "failed" ? { claims, failures: failures + 1 } : { claims: claims - 1, failures }
-          )
         }),
       redelivery: {
         added: Effect.suspend(() =>

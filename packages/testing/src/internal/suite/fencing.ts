@@ -44,7 +44,7 @@ export const fencing: ReadonlyArray<Scenario> = [
         assert.strictEqual(holder.suspectUntil, claimed[9]!.offset)
         const [again] = yield* holder.claim(1)
         yield* holder.settle(again!.offset)
-        assert.strictEqual((yield* holder.beginAttempt(claimed[4]!.offset)).claims, 1)
+        yield* holder.count(claimed[4]!.offset, { claims: 1, failures: 0 })
         yield* one.reconnect
         // There is something to claim: a claim may wait where there is nothing.
         yield* harness.publish(two, topic, messages(1, 1, "more"))
@@ -60,8 +60,7 @@ export const fencing: ReadonlyArray<Scenario> = [
           settle: stale.settle(claimed[9]!.offset),
           fence: stale.fence,
           claim: stale.claim(1),
-          beginAttempt: stale.beginAttempt(claimed[4]!.offset),
-          endAttempt: stale.endAttempt(claimed[4]!.offset, "failed"),
+          count: stale.count(claimed[4]!.offset, { claims: 5, failures: 5 }),
           deadLetter: stale.deadLetter([letter])
         }
         for (const [name, operation] of Object.entries(refused)) {
@@ -80,7 +79,8 @@ export const fencing: ReadonlyArray<Scenario> = [
           { partition: 0, settled: again!.offset, lag: 7, parked: 0 }
         ])
         assert.deepStrictEqual(yield* harness.deadLetters(topic), [])
-        assert.strictEqual((yield* holder.beginAttempt(claimed[4]!.offset)).claims, 2)
+        const untouched = (yield* holder.claim(10)).find(({ offset }) => offset === claimed[4]!.offset)
+        assert.deepStrictEqual(untouched?.attempts, { claims: 1, failures: 0 })
         // The holder's lease has outlived all that.
         yield* holder.settle(claimed[9]!.offset)
       })
