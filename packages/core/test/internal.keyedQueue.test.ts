@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Schema } from "effect"
+import { Clock, Effect, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { type Item, KeyedQueue } from "../src/internal/engine/keyedQueue.ts"
 import { quiet } from "./support.ts"
@@ -31,10 +31,16 @@ const queueOf = (...items: ReadonlyArray<Item>) => {
   return queue
 }
 const offsets = (items: ReadonlyArray<Item> | undefined) => items?.map(({ record }) => record.offset)
+/** What is taken once there is enough of it; undefined once the queue is closed. */
+const take = (queue: KeyedQueue, max: number, patience?: number) =>
+  Effect.gen(function* () {
+    if (!(yield* queue.ready(max, patience))) return undefined
+    return queue.take(max, yield* Clock.currentTimeMillis)
+  })
 /** What can be taken without waiting; undefined when nothing can. */
 const now = (queue: KeyedQueue, max = 1) =>
   Effect.gen(function* () {
-    const taking = yield* Effect.forkChild(queue.take(max))
+    const taking = yield* Effect.forkChild(take(queue, max))
     yield* quiet
     const exit = taking.pollUnsafe()
     if (exit !== undefined) return yield* exit
@@ -98,7 +104,7 @@ describe("KeyedQueue", () => {
       first!.notBefore = 1000
       queue.done([first!], [first!])
       assert.deepStrictEqual(offsets(yield* now(queue)), [3])
-      const taking = yield* Effect.forkChild(queue.take(10))
+      const taking = yield* Effect.forkChild(take(queue, 10))
       yield* quiet
       yield* TestClock.adjust(999)
       assert.isUndefined(taking.pollUnsafe())
@@ -161,8 +167,8 @@ describe("KeyedQueue", () => {
   it.effect("wakes a taker for a record, and when it is closed", () =>
     Effect.gen(function* () {
       const queue = new KeyedQueue()
-      const one = yield* Effect.forkChild(queue.take(1))
-      const two = yield* Effect.forkChild(queue.take(1))
+      const one = yield* Effect.forkChild(take(queue, 1))
+      const two = yield* Effect.forkChild(take(queue, 1))
       yield* quiet
       queue.offer([item(1)])
       assert.deepStrictEqual(offsets(yield* Fiber.join(one)), [1])
@@ -177,17 +183,17 @@ describe("KeyedQueue", () => {
     Effect.gen(function* () {
       const one = queueOf(item(1))
       one.close("now")
-      assert.isUndefined(yield* one.take(1))
+      assert.isUndefined(yield* take(one, 1))
       const two = queueOf(item(1, "a"), item(2, "a"))
       two.close("once empty")
-      const first = (yield* two.take(1))!
+      const first = (yield* take(two, 1))!
       assert.deepStrictEqual(offsets(first), [1])
-      const waiting = yield* Effect.forkChild(two.take(1))
+      const waiting = yield* Effect.forkChild(take(two, 1))
       yield* quiet
       assert.isUndefined(waiting.pollUnsafe())
       two.done(first, [])
       assert.deepStrictEqual(offsets(yield* Fiber.join(waiting)), [2])
-      assert.isUndefined(yield* two.take(1))
+      assert.isUndefined(yield* take(two, 1))
     })
   )
 
@@ -213,7 +219,7 @@ describe("KeyedQueue", () => {
         const flying: Array<ReadonlyArray<Item>> = []
         while (ended.length < items.length) {
           if (flying.length < 3 && random(2) === 0 && queue.size > queue.inFlight) {
-            const batch = yield* Effect.forkChild(queue.take(max))
+            const batch = yield* Effect.forkChild(take(queue, max))
             yield* Effect.repeat(Effect.yieldNow, { times: 5 })
             const exit = batch.pollUnsafe()
             if (exit === undefined) yield* Fiber.interrupt(batch)

@@ -133,68 +133,63 @@ export class KeyedQueue {
     return this.#closed === "now" || (this.#closed === "once empty" && this.#size === this.#inFlight)
   }
 
-  /** Up to `max` records, whose keys are then in flight until `done`: those that can be taken now, or undefined. */
-  takeNow(max: number, now: number): ReadonlyArray<Item> | undefined {
-    if (!this.#isOpen) return undefined
-    const { items } = this.#select(max, now)
-    return items.length > 0 ? items : undefined
-  }
-
   /** At-most-once, what is held when the consumer stops is lost unless it is taken. */
   get #isOpen(): boolean {
     return !this.closed && (this.#gate.isOpen() || this.#closed !== "no")
   }
 
   /**
-   * Waits for records to take: once there are some, for up to `patience`
-   * milliseconds to have `max` of them. Undefined once closed.
+   * Waits until there are records to take: once there are some, for up to
+   * `patience` milliseconds until there are `max` of them. False once closed. None
+   * is taken, so that who waits for a permit then keeps nothing from others.
    */
-  take(max: number, patience = 0, since?: number): Effect.Effect<ReadonlyArray<Item> | undefined> {
+  ready(max: number, patience = 0, since?: number): Effect.Effect<boolean> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      if (this.closed) return Effect.undefined
+      if (this.closed) return Effect.succeed(false)
       const again = (wait: Effect.Effect<void>, from?: number) =>
         Effect.andThen(
           wait,
-          Effect.suspend(() => this.take(max, patience, from))
+          Effect.suspend(() => this.ready(max, patience, from))
         )
       const changed = this.signal.changed(this.signal.version)
       if (!this.#isOpen) return again(Effect.raceFirst(changed, this.#gate.await))
-      const available = patience === 0 ? Infinity : this.#available(now)
-      const from = since ?? now
-      if (available > 0 && available < max && now < from + patience) {
-        return again(Effect.raceFirst(changed, Effect.sleep(from + patience - now)), from)
-      }
-      const { items, nextAt } = this.#select(max, now)
-      if (items.length > 0) return Effect.succeed(items)
-      return again(nextAt === Infinity ? changed : Effect.raceFirst(changed, Effect.sleep(nextAt - now)))
+      const { available, nextAt } = this.#look(max, now)
+      if (available === 0)
+        return again(nextAt === Infinity ? changed : Effect.raceFirst(changed, Effect.sleep(nextAt - now)))
+      const until = (since ?? now) + patience
+      if (available >= max || now >= until) return Effect.succeed(true)
+      return again(Effect.raceFirst(changed, Effect.sleep(until - now)), since ?? now)
     })
   }
 
-  /** How many records could be taken; without bound, where one has to go alone. */
-  #available(now: number): number {
+  /** How many records can be taken now, of `max`; without bound, where one goes alone. And when the next one can be. */
+  #look(max: number, now: number): { readonly available: number; readonly nextAt: number } {
     let available = 0
+    let nextAt = Infinity
+    if (this.#exclusive) return { available, nextAt }
     for (const { items } of this.#ready) {
       const first = items[0]!
-      if (first.notBefore > now) continue
-      if (first.suspect || first.counted) return Infinity
-      available += items.length
-    }
-    return available
-  }
-
-  #select(max: number, now: number): { readonly items: Array<Item>; readonly nextAt: number } {
-    const items: Array<Item> = []
-    let nextAt = Infinity
-    if (this.#exclusive) return { items, nextAt }
-    for (const lane of this.#ready) {
-      const first = lane.items[0]!
       if (first.notBefore > now) {
         nextAt = Math.min(nextAt, first.notBefore)
         continue
       }
+      if (first.suspect && available === 0 && this.#inFlight > 0) break
+      if (first.suspect || first.counted) return { available: Infinity, nextAt }
+      available += items.length
+      if (available >= max) break
+    }
+    return { available, nextAt }
+  }
+
+  /** Up to `max` records, whose keys are then in flight until `done`; none where none can be taken now. */
+  take(max: number, now: number): ReadonlyArray<Item> {
+    if (!this.#isOpen || this.#exclusive) return none
+    const items: Array<Item> = []
+    for (const lane of this.#ready) {
+      const first = lane.items[0]!
+      if (first.notBefore > now) continue
       if (first.suspect) {
-        if (items.length > 0) break
-        if (this.#inFlight > 0) return { items, nextAt }
+        if (items.length > 0 || this.#inFlight > 0) break
         this.#exclusive = true
         items.push(first)
         this.#begin(lane, 1)
@@ -212,7 +207,7 @@ export class KeyedQueue {
       if (count > 0) this.#begin(lane, count)
       if (items.length >= max || items.some((item) => item.counted)) break
     }
-    return { items, nextAt }
+    return items
   }
 
   #begin(lane: Lane, count: number): void {

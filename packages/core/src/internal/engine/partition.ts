@@ -18,12 +18,9 @@ import { handleTransactional } from "./transactional.ts"
 /** How many records of a partition are claimed beyond the last settled one before no more are. */
 const maxOpen = 10_000
 
-/**
- * For how long, and for how many messages, a permit is kept while handlers are
- * short: those of other partitions wait for it.
- */
+/** For how long, and for how many messages, a permit is kept while handlers are short: other partitions wait for it. */
 const turnMillis = 5
-const turnSize = 100
+const maxTurn = 100
 
 /** Completes when the partition was given back; `draining` asks for that, and `mayRelease` says when it can be. */
 export const servePartition = (
@@ -67,7 +64,6 @@ export const servePartition = (
 
   return Effect.gen(function* () {
     const settled = new Signal()
-    let leaving = false
 
     // At-most-once no handler has started for what a former holder claimed without settling it: nothing is counted.
     const item = atMostOnce ? makeItem : (record: ClaimedRecord) => toItem(record, assignment)
@@ -112,37 +108,40 @@ export const servePartition = (
 
     const batchSize = (): number => settings.batch?.maxSize ?? (delivery.unit === undefined ? 1 : context.batch.current)
     const batchWait = settings.batch?.maxWait ?? 0
+    // Invariant 20: while one that is in flight waits for its fiber to go on, not more than `prefetch` overtake it.
+    const turnSize = Math.min(maxTurn, Math.floor(settings.prefetch / settings.concurrency))
     /** Handles batches under one permit, for as long as there are some and a turn lasts. */
-    const turn = Effect.fnUntraced(function* (first: ReadonlyArray<Item>): Effect.fn.Return<void, End, any> {
+    const turn = Effect.gen(function* (): Effect.fn.Return<void, End, any> {
       const clock = yield* Clock.Clock
-      const end = clock.currentTimeMillisUnsafe() + turnMillis
-      let batch: ReadonlyArray<Item> | undefined = first
-      for (let handled = 0; batch !== undefined; ) {
-        const deferred: ReadonlyArray<Item> = leaving ? batch : yield* handle(batch)
+      let now = clock.currentTimeMillisUnsafe()
+      const end = now + turnMillis
+      let batch = queue.take(batchSize(), now)
+      for (let handled = 0; batch.length > 0; ) {
+        const deferred = yield* handle(batch)
         const staying =
           deferred.length === 0 || redeliver === undefined ? deferred : yield* redeliver.divertItems(deferred)
         queue.done(batch, staying)
         handled += batch.length
-        const now = clock.currentTimeMillisUnsafe()
-        batch = handled < turnSize && now < end && batchWait === 0 ? queue.takeNow(batchSize(), now) : undefined
+        now = clock.currentTimeMillisUnsafe()
+        if (handled >= turnSize || now >= end || batchWait > 0) break
+        batch = queue.take(batchSize(), now)
       }
       settled.notify()
     })
     const work = Effect.fnUntraced(function* (self: { handling: boolean }): Effect.fn.Return<void, End, any> {
-      while (true) {
-        const batch = yield* queue.take(batchSize(), batchWait)
-        if (batch === undefined) return
+      while (yield* queue.ready(batchSize(), batchWait)) {
         yield* permits.withPermit(
           Effect.suspend(() => {
-            self.handling = !leaving
+            self.handling = true
             return Effect.ensuring(
-              turn(batch),
+              turn,
               Effect.sync(() => {
                 self.handling = false
               })
             )
           })
         )
+        yield* Effect.yieldNow
       }
     })
 
@@ -165,17 +164,17 @@ export const servePartition = (
     yield* start(storeAlways)
     yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))
 
-    // Invariant 21: nothing new is claimed; what runs may end; what has ended is stored. At-most-once, what is claimed
-    // is settled already, and would be lost: it is handled.
+    // Invariant 21: nothing new is begun, or claimed; what runs may end; what has ended is stored. At-most-once, what is
+    // claimed is settled already, and would be lost: it is handled.
+    if (!atMostOnce) queue.close("now")
     yield* Fiber.interruptAll([fetching, ...redelivering])
-    leaving = !atMostOnce
-    queue.close(atMostOnce ? "once empty" : "now")
+    if (atMostOnce) queue.close("once empty")
     // One that waits for a permit of another partition's handler has begun nothing.
-    if (leaving) yield* Fiber.interruptAll(workers.flatMap(({ fiber, self }) => (self.handling ? [] : [fiber])))
-    const handling = workers.flatMap(({ fiber, self }) => (!leaving || self.handling ? [fiber] : []))
+    const busy = workers.filter(({ self }) => atMostOnce || self.handling)
+    yield* Fiber.interruptAll(workers.flatMap((worker) => (busy.includes(worker) ? [] : [worker.fiber])))
     yield* Effect.raceFirst(
       Deferred.await(failed),
-      Effect.timeoutOption(Fiber.joinAll(handling), settings.drainTimeout)
+      Effect.timeoutOption(Fiber.joinAll(busy.map(({ fiber }) => fiber)), settings.drainTimeout)
     )
   }).pipe(
     Effect.scoped,
