@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as internal from "./internal/memory/store.ts"
 import { CurrentTx } from "./internal/memory/transaction.ts"
 
@@ -73,6 +74,23 @@ export const currentTransaction: Effect.Effect<Transaction | undefined> = Curren
  * @since 0.1.0
  */
 export const abort = (transaction: Transaction): void => internal.abort(transaction as internal.Tx)
+
+/**
+ * The store has ended a transaction: it lost the connection, or broke a
+ * deadlock. In a handler it is no failure of the message, whose transaction is
+ * repeated.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionLost extends Schema.TaggedError<ConnectionLost>("@surety/core/MemoryStore/ConnectionLost")(
+  "ConnectionLost",
+  { detail: Schema.String }
+) {
+  override get message(): string {
+    return `${this.detail}; nothing of the transaction was stored, repeat it`
+  }
+}
 
 /**
  * What keeps a promise of the store: `epoch`, that a former holder of a

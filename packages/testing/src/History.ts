@@ -64,8 +64,9 @@ export interface Run {
  *   entries that only what is unsettled may have.
  * - `Redrive`: a dead letter is to be handed to its group again.
  * - `Calm`: faults are over; what is to be done is done within so many milliseconds.
- * - `Crash`: the node ended, with all of its runs. `Disconnect`, `Reconnect`: it
- *   was cut off from the store, and went on not knowing.
+ * - `Crash`: the node ended, with all of its runs. `Restart`: it began anew.
+ *   `Disconnect`, `Reconnect`: it was cut off from the store, and went on not
+ *   knowing, or was frozen. `Fault`: of another kind, in words.
  *
  * `content` is anything that must be the same at every hop: a digest of payload
  * and headers, say.
@@ -153,6 +154,8 @@ export type Fact =
     }
   | { readonly _tag: "Calm"; readonly within: number }
   | { readonly _tag: "Crash"; readonly node: string }
+  | { readonly _tag: "Restart"; readonly node: string }
+  | { readonly _tag: "Fault"; readonly node: string; readonly what: string }
   | { readonly _tag: "Disconnect"; readonly node: string }
   | { readonly _tag: "Reconnect"; readonly node: string }
 

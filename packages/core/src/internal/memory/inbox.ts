@@ -2,7 +2,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Holder, Inbox } from "../../Inbox.ts"
-import { MemoryStore } from "../../MemoryStore.ts"
+import { ConnectionLost, MemoryStore } from "../../MemoryStore.ts"
 import { Transaction } from "../../Transaction.ts"
 import { Fenced, TransactionFailed, TransportError, Unavailable } from "../../TransportError.ts"
 import { makeAccess } from "./log.ts"
@@ -133,6 +133,6 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
           tx!.changes.push(() => storeDeadLetters(groupOf(letter.topic, letter.group), [letter]))
         }
       }),
-    isInfrastructure: () => false
+    isInfrastructure: (error) => error instanceof ConnectionLost
   }
 })

@@ -38,6 +38,11 @@ export class PartitionLog {
     return this.#dropped + 1
   }
 
+  /** Whether there are some that may still commit. */
+  get isOpen(): boolean {
+    return this.#open.size > 0
+  }
+
   /** How many there are to read after an offset. */
   count(offset: number): number {
     let count = 0

@@ -38,6 +38,8 @@ const line = (event: Event): string => {
       return `redrive      ${at(event)} ${quote(event.id)}`
     case "Residue":
       return `residue      ${event.topic} [${event.group}]: ${event.count} ${event.what}`
+    case "Fault":
+      return `fault        ${event.what}`
     case "Calm":
       return `calm         for ${event.within} ms`
     default:

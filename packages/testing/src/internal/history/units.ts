@@ -1,5 +1,5 @@
 /** Invariants of units of work: 5, 6, 7 and 10. */
-import type { Event, History, Violation } from "../../History.ts"
+import type { Event, EventOf, History, Violation } from "../../History.ts"
 import { groupBy, isCommitted, keyed, only, quote, type RunFacts, runsOf, violation } from "./facts.ts"
 
 const messageOf = ({ start }: RunFacts) => keyed(start.topic, start.group, start.id)
@@ -64,6 +64,10 @@ export const atomicUnit = (history: History): ReadonlyArray<Violation> => {
   const delivered = new Set(
     [...only(history, "Start"), ...only(history, "DeadLetter")].map(({ id, topic }) => keyed(topic, id))
   )
+  const publishes = groupBy(only(history, "Publish"), ({ id, topic }) => keyed(topic, id))
+  /** By whom else it may have been published: another attempt, say. */
+  const others = (publish: EventOf<"Publish">, committed: boolean) =>
+    !committed && publishes.get(keyed(publish.topic, publish.id))!.some(({ run }) => run !== publish.run)
   const settled = new Map(
     only(history, "Progress").map((progress) => [keyed(progress.topic, progress.group, progress.partition), progress])
   )
@@ -73,8 +77,11 @@ export const atomicUnit = (history: History): ReadonlyArray<Violation> => {
     const absent: Array<Event> = run.applied.filter(({ step }) => !committed.has(step))
     for (const publish of run.published) {
       if (publish.outcome === "fail" || !observed.has(publish.topic)) continue
-      if (delivered.has(keyed(publish.topic, publish.id))) present.push(publish)
-      else if (!lossy.has(publish.topic)) absent.push(publish)
+      if (delivered.has(keyed(publish.topic, publish.id))) {
+        if (!others(publish, run.committed.length > 0)) present.push(publish)
+      } else if (!lossy.has(publish.topic)) {
+        absent.push(publish)
+      }
     }
     if (isCommitted(run) === true) {
       const progress = settled.get(keyed(run.start.topic, run.start.group, run.start.partition))

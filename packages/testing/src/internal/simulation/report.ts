@@ -1,0 +1,30 @@
+/** A failing run, for whoever has to understand it. */
+import * as History from "../../History.ts"
+import type { Plan, SimulationFailed } from "../../Simulation.ts"
+import { describe } from "./faults.ts"
+
+const sizes = ({ faults, nodes, steps }: Plan): string =>
+  `${count(faults.length, "fault")}, ${count(steps.length, "step")}, ${count(nodes, "node")}`
+
+const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? "" : "s"}`
+
+export const toText = ({ before, replay, run }: SimulationFailed): string =>
+  [
+    `seed ${run.seed} violates ${Array.from(
+      new Set(
+        run.violations.map(({ invariant, name }) => (invariant === 0 ? name : `invariant ${invariant} (${name})`))
+      )
+    ).join(", ")}`,
+    `reduced from ${sizes(before)} to ${sizes(run.plan)}`,
+    `run it again: ${replay}`,
+    "",
+    ...run.violations.slice(0, 3).map(({ message }) => message),
+    "",
+    run.plan.faults.length === 0 ? "no faults: the order alone does it" : "the faults:",
+    ...run.plan.faults.map((fault) => `  ${describe(fault)}`),
+    "",
+    "what happened:",
+    History.timeline(run.history)
+  ].join("\n")
+
+export const toHtml = (failed: SimulationFailed): string => `<pre>${toText(failed)}</pre>`

@@ -1,0 +1,42 @@
+/** Makes a failing run small: it leaves out what it fails without. */
+import type { Plan, Run } from "../../Simulation.ts"
+import { run, type Setup } from "./run.ts"
+
+/** The smallest run that was found to violate one of the same invariants, within so many tries. */
+export const shrink = async (setup: Setup, failing: Run, tries: number): Promise<Run> => {
+  const wanted = new Set(failing.violations.map(({ invariant, name }) => `${invariant} ${name}`))
+  let best = failing
+  let left = tries
+
+  /** Keeps the plan if it still fails. */
+  const keeps = async (plan: Plan): Promise<boolean> => {
+    if (left <= 0) return false
+    left--
+    const found = await run(setup, failing.seed, plan)
+    if (!found.violations.some(({ invariant, name }) => wanted.has(`${invariant} ${name}`))) return false
+    best = found
+    return true
+  }
+
+  /** Halves, quarters and so on are left out, down to single ones. */
+  const fewer = async (part: "faults" | "steps"): Promise<void> => {
+    for (let size = best.plan[part].length; size >= 1; size = Math.floor(size / 2)) {
+      for (let from = 0; from < best.plan[part].length; ) {
+        const items: ReadonlyArray<unknown> = best.plan[part]
+        const rest = [...items.slice(0, from), ...items.slice(from + size)]
+        if (!(await keeps({ ...best.plan, [part]: rest }))) from += size
+      }
+    }
+  }
+
+  let size: number
+  do {
+    size = sizeOf(best.plan)
+    await fewer("faults")
+    await fewer("steps")
+    while (best.plan.nodes > 1 && (await keeps({ ...best.plan, nodes: best.plan.nodes - 1 })));
+  } while (sizeOf(best.plan) < size && left > 0)
+  return best
+}
+
+const sizeOf = ({ faults, nodes, steps }: Plan): number => faults.length + nodes + steps.length
