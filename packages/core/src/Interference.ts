@@ -11,6 +11,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Consumer } from "./Consumer.ts"
+import type { DeadLetter } from "./DeadLetters.ts"
 import type { EncodedRecord, Envelope, StoredRecord } from "./Envelope.ts"
 import type { Transaction } from "./MemoryStore.ts"
 import type { PublishError } from "./PublishError.ts"
@@ -37,6 +38,8 @@ export interface Operation {
         readonly offset?: number | undefined
       }
     | undefined
+  /** Of a redrive or a purge: the dead letters that it would find now. */
+  readonly letters: (() => ReadonlyArray<DeadLetter>) | undefined
   /** That of a publish outside of any other ends with it. */
   readonly transaction: Transaction | undefined
 }

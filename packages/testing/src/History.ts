@@ -102,7 +102,12 @@ export type Fact =
       readonly run: number | undefined
       readonly content: string | undefined
     }
-  | (Run & { readonly _tag: "Start"; readonly content: string | undefined })
+  | (Run & {
+      readonly _tag: "Start"
+      readonly content: string | undefined
+      /** The first run of those whose messages were given to their handler together. */
+      readonly batch?: number | undefined
+    })
   | (Run & { readonly _tag: "End"; readonly outcome: "ok" | "fail" | "interrupt" })
   | { readonly _tag: "Apply"; readonly run: number; readonly step: number }
   | { readonly _tag: "Commit"; readonly run: number; readonly step: number }
@@ -155,7 +160,15 @@ export type Fact =
   | { readonly _tag: "Calm"; readonly within: number }
   | { readonly _tag: "Crash"; readonly node: string }
   | { readonly _tag: "Restart"; readonly node: string }
-  | { readonly _tag: "Fault"; readonly node: string; readonly what: string }
+  | {
+      readonly _tag: "Fault"
+      readonly node: string
+      /** Such as `lose-reply`. */
+      readonly kind: string
+      /** The step that it struck, where it struck one. */
+      readonly operation: string | undefined
+      readonly what: string
+    }
   | { readonly _tag: "Disconnect"; readonly node: string }
   | { readonly _tag: "Reconnect"; readonly node: string }
 

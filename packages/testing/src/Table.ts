@@ -106,7 +106,10 @@ const step = <A>(table: Table<any>, name: string, effect: Effect.Effect<A>): Eff
       ? effect
       : Effect.flatMap(MemoryStore.currentTransaction, (transaction) =>
           Effect.catch(
-            around.operation({ name: `table.${name}`, topic: table.name, holder: undefined, transaction }, effect),
+            around.operation(
+              { name: `table.${name}`, topic: table.name, holder: undefined, letters: undefined, transaction },
+              effect
+            ),
             (error) => Effect.die(new MemoryStore.ConnectionLost({ detail: error.message }))
           )
         )

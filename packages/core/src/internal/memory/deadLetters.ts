@@ -3,6 +3,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { DeadLetter, DeadLetters, Filter } from "../../DeadLetters.ts"
 import { MemoryStore } from "../../MemoryStore.ts"
+import { makeAccess } from "./log.ts"
 import { type Group, groupKey, placeOf } from "./store.ts"
 
 const compare = (a: DeadLetter, b: DeadLetter): number =>
@@ -25,13 +26,19 @@ const matches =
     (tag === undefined || letter.failure.tag === tag) &&
     (before === undefined || letter.time < before)
 
-export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = Effect.map(MemoryStore, (store) => {
+export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = Effect.gen(function* () {
+  const store = yield* MemoryStore
+  const access = yield* makeAccess
   const find = (filter: Filter = {}): Array<{ readonly group: Group; readonly letter: DeadLetter }> =>
     Array.from(store.groups.values()).flatMap((group) =>
       Array.from(group.deadLetters.values())
         .filter(matches(filter))
         .map((letter) => ({ group, letter }))
     )
+  const change = (name: string, filter: Filter = {}, body: (found: ReturnType<typeof find>) => number) =>
+    access(name, filter.topic ?? "", () => body(find(filter)), {
+      letters: () => find(filter).map(({ letter }) => letter)
+    })
   return {
     list: (filter) =>
       Stream.suspend(() =>
@@ -46,8 +53,7 @@ export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = E
         Option.fromUndefinedOr(store.groups.get(groupKey(place.topic, place.group))?.deadLetters.get(placeOf(place)))
       ),
     redrive: (filter) =>
-      Effect.sync(() => {
-        const found = find(filter)
+      change("redrive", filter, (found) => {
         for (const { group, letter } of found) {
           const { id, offset, partition } = letter.record
           const cursor = group.cursors[partition]!
@@ -66,8 +72,7 @@ export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = E
         return found.length
       }),
     purge: (filter) =>
-      Effect.sync(() => {
-        const found = find(filter)
+      change("purge", filter, (found) => {
         for (const { group, letter } of found) group.deadLetters.delete(placeOf(letter.record))
         return found.length
       })

@@ -16,11 +16,13 @@ import { trimLog } from "./retention.ts"
 import { abort, commit, makeLog, makeTx, type Store, type Tx } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
+type Concerned = Partial<Omit<Operation, "name" | "topic">>
+
 export type Access = <A>(
   name: string,
   topic: string,
   body: () => A | TransportErrorReason,
-  of?: Partial<Pick<Operation, "holder" | "transaction">>
+  of?: Concerned
 ) => Effect.Effect<A, TransportError>
 
 const isReason = (u: unknown): u is TransportErrorReason => u instanceof Error
@@ -33,7 +35,7 @@ export const makeAccess: Effect.Effect<Access> = Effect.gen(function* () {
     name: string,
     topic: string,
     body: () => A | TransportErrorReason,
-    { holder, transaction }: Partial<Pick<Operation, "holder" | "transaction">> = {}
+    { holder, letters, transaction }: Concerned = {}
   ) => {
     const effect = Effect.suspend(() => {
       const failed = (reason: TransportErrorReason) =>
@@ -42,7 +44,7 @@ export const makeAccess: Effect.Effect<Access> = Effect.gen(function* () {
       const result = body()
       return isReason(result) ? failed(result) : Effect.succeed(result as A)
     })
-    return around === undefined ? effect : around.operation({ name, topic, holder, transaction }, effect)
+    return around === undefined ? effect : around.operation({ name, topic, holder, letters, transaction }, effect)
   }
 })
 

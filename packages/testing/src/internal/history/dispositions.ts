@@ -1,6 +1,6 @@
 /** Invariants of how a message ends: 14 and 15. */
 import type { Event, History, Violation } from "../../History.ts"
-import { groupBy, keyed, only, placeOf, quote, redrivesOf, runsOf, violation } from "./facts.ts"
+import { cutsOf, groupBy, keyed, only, placeOf, quote, redrivesOf, runsOf, violation } from "./facts.ts"
 
 const messageOf = ({ group, id, topic }: { readonly topic: string; readonly group: string; readonly id: string }) =>
   keyed(topic, group, id)
@@ -27,7 +27,8 @@ export const dispositions = (history: History): ReadonlyArray<Violation> => {
   const lettersOf = groupBy(letters, messageOf)
   const redrives = redrivesOf(history)
   // What a node that was cut off has claimed is an attempt that nobody saw begin.
-  const cut = history.some(({ _tag }) => _tag === "Crash" || _tag === "Disconnect")
+  const cuts = cutsOf(history)
+  const cut = cuts.length > 0
   const runs = groupBy(runsOf(history).values(), ({ start }) => placeOf(start))
   const byId = groupBy(runsOf(history).values(), ({ start }) => keyed(start.topic, start.id))
   const published = groupBy(only(history, "Publish"), ({ id, topic }) => keyed(topic, id))
@@ -63,7 +64,8 @@ export const dispositions = (history: History): ReadonlyArray<Violation> => {
   const ofRedrives = only(history, "Redrive").flatMap((redrive) => {
     const found: Array<Violation> = []
     const next = (runs.get(placeOf(redrive)) ?? []).find(({ start }) => start.seq > redrive.seq)
-    if (next !== undefined && next.start.attempt !== 1) {
+    const unseen = cuts.filter(({ seq }) => seq > redrive.seq && seq < (next?.start.seq ?? 0)).length
+    if (next !== undefined && next.start.attempt > 1 + unseen) {
       found.push(
         violated(`the first attempt of ${quote(redrive.id)} after its redrive is called ${next.start.attempt}`, [
           redrive,

@@ -93,3 +93,12 @@ export const redrivesOf = (history: History): ((of: InPlace) => ReadonlyArray<nu
   const redrives = groupBy(only(history, "Redrive"), placeOf)
   return (of) => (redrives.get(placeOf(of)) ?? []).map(({ seq }) => seq)
 }
+
+/** Where an attempt may have been counted that nobody saw begin: a claim is counted again where its reply was lost. */
+export const cutsOf = (history: History): History =>
+  history.filter(
+    (event) =>
+      event._tag === "Crash" ||
+      event._tag === "Disconnect" ||
+      (event._tag === "Fault" && event.kind === "lose-reply" && event.operation === "beginAttempt")
+  )

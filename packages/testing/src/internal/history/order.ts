@@ -1,6 +1,18 @@
 /** Invariants of order and of attempts: 11 and 13. */
 import type { EventOf, History, Violation } from "../../History.ts"
-import { before, groupBy, keyed, only, placeOf, quote, type RunFacts, redrivesOf, runsOf, violation } from "./facts.ts"
+import {
+  before,
+  cutsOf,
+  groupBy,
+  keyed,
+  only,
+  placeOf,
+  quote,
+  type RunFacts,
+  redrivesOf,
+  runsOf,
+  violation
+} from "./facts.ts"
 
 /** Pairs of messages of one key of which one was published first for certain. */
 const ordered = (history: History): ReadonlyMap<string, ReadonlyArray<EventOf<"Publish">>> => {
@@ -34,7 +46,8 @@ export const orderWithinKey = (history: History): ReadonlyArray<Violation> => {
         ({ end, over }) =>
           over < start.seq && (end?.outcome === "ok" || dead.has(keyed(start.topic, start.group, earlier[0]!.start.id)))
       )
-      const blocking = done ? undefined : earlier.find(({ over }) => over > start.seq)
+      const isTogether = (other: RunFacts) => start.batch !== undefined && other.start.batch === start.batch
+      const blocking = done ? undefined : earlier.find((other) => other.over > start.seq && !isTogether(other))
       if (blocking !== undefined) {
         violations.push(
           violated(
@@ -75,7 +88,7 @@ export const attempts = (history: History): ReadonlyArray<Violation> => {
       .filter(({ batchSize }) => batchSize > 1)
       .map(({ group, topic }) => keyed(topic, group))
   )
-  const cuts = history.filter(({ _tag }) => _tag === "Crash" || _tag === "Disconnect")
+  const cuts = cutsOf(history)
   const redrives = redrivesOf(history)
   // Invariant 14: a redrive counts anew.
   const records = groupBy(runsOf(history).values(), ({ start }) =>

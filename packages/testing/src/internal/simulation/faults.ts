@@ -38,6 +38,7 @@ const operations: ReadonlyArray<readonly [name: string, often: number]> = [
   ["table.write", 10],
   ["table.get", 10],
   ["fence", 4],
+  ["redrive", 3],
   ["subscribe", 2]
 ]
 

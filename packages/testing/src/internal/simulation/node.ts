@@ -189,7 +189,7 @@ export class Node {
     const now = this.#now
     if (!this.#shared.disturbing || now === undefined) return
     const { kind, millis } = fault
-    if (kind !== "crash") recording.record({ _tag: "Fault", node: this.name, what: describe(fault) })
+    if (kind !== "crash") this.#tell(fault)
     switch (kind) {
       case "crash":
         this.#end(now, millis)
@@ -245,7 +245,7 @@ export class Node {
         Effect.suspend(() => {
           const { transaction } = operation
           if (transaction !== undefined && transaction.state === "open") now.transactions.add(transaction)
-          const recorded = this.#recordSettle(operation, effect)
+          const recorded = this.#recorded(operation, effect)
           if (!this.#shared.disturbing) return recorded
           const fault = this.#met(operation.name)
           const latency = this.#shared.latency()
@@ -256,7 +256,9 @@ export class Node {
   }
 
   #tell(fault: Fault): void {
-    this.#shared.recording.record({ _tag: "Fault", node: this.name, what: describe(fault) })
+    const { at, kind } = fault
+    const operation = "time" in at ? undefined : at.operation
+    this.#shared.recording.record({ _tag: "Fault", node: this.name, kind, operation, what: describe(fault) })
   }
 
   #disturb<A>(
@@ -297,18 +299,26 @@ export class Node {
     }
   }
 
-  #recordSettle<A>(
-    { holder, name, topic, transaction }: Operation,
-    effect: Effect.Effect<A, TransportError>
-  ): Effect.Effect<A, TransportError> {
-    if (name !== "settle" || transaction !== undefined || holder === undefined) return effect
+  /** What can only be seen at the store. */
+  #recorded<A>(operation: Operation, effect: Effect.Effect<A, TransportError>): Effect.Effect<A, TransportError> {
+    const { holder, letters, name, topic, transaction } = operation
     const { recording } = this.#shared
+    if (name === "redrive" && letters !== undefined) {
+      return Effect.suspend(() => {
+        for (const { group, record, topic } of letters()) {
+          const { id, offset, partition } = record
+          recording.record({ _tag: "Redrive", topic, group, id, partition, offset })
+        }
+        return effect
+      })
+    }
+    if (name !== "settle" || transaction !== undefined || holder?.offset === undefined) return effect
     const { epoch, group, offset, partition } = holder
     const call = recording.events.length
     return Effect.onExit(effect, (exit) =>
       Effect.sync(() => {
         const outcome = Exit.isSuccess(exit) ? "ok" : "fail"
-        const settle = { outcome, node: this.name, topic, group, partition, offset: offset!, epoch, call } as const
+        const settle = { outcome, node: this.name, topic, group, partition, offset, epoch, call } as const
         recording.record({ _tag: "Settle", ...settle })
       })
     )

@@ -4,6 +4,7 @@ import type { Consumer } from "@surety/core/Consumer"
 import type { Headers } from "@surety/core/Envelope"
 import type { Around, Given } from "@surety/core/Interference"
 import * as MemoryStore from "@surety/core/MemoryStore"
+import { PublishError } from "@surety/core/PublishError"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -146,7 +147,8 @@ export class Observed {
         })
       )
       runs.forEach((run, index) => {
-        recording.record({ _tag: "Start", ...run, content: contentOf(records[index]!) })
+        const batch = runs.length > 1 ? { batch: runs[0]!.run } : {}
+        recording.record({ _tag: "Start", ...run, content: contentOf(records[index]!), ...batch })
         if (transaction === undefined) return
         const effect = { run: run.run, step: 1 }
         recording.record({ _tag: "Apply", ...effect })
@@ -162,12 +164,23 @@ export class Observed {
         (exit) =>
           Effect.sync(() => {
             this.running--
-            const outcome = Exit.isSuccess(exit) ? "ok" : Cause.hasInterruptsOnly(exit.cause) ? "interrupt" : "fail"
+            const outcome = Exit.isSuccess(exit) ? "ok" : isNobodys(exit.cause) ? "interrupt" : "fail"
             for (const run of runs) recording.record({ _tag: "End", ...run, outcome })
           })
       )
     })
 }
+
+/** No failure of the message: its process is shut down, or the store has failed. */
+const isNobodys = (cause: Cause.Cause<unknown>): boolean =>
+  Cause.hasInterruptsOnly(cause) ||
+  cause.reasons.some((reason) => {
+    const error = Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
+    return (
+      error instanceof MemoryStore.ConnectionLost ||
+      (error instanceof PublishError && error.reason._tag === "NotSent" && error.reason.cause.isRetryable)
+    )
+  })
 
 const registered = ({ settings, topic }: Consumer<any, any, any>): History.Fact => ({
   _tag: "Register",
