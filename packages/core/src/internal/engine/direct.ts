@@ -81,7 +81,7 @@ export const handleDirect = (
     if (ending !== undefined) return yield* settle(item, ending)
     const payload = yield* Effect.exit(decode(context, item))
     if (Exit.isFailure(payload)) {
-      return yield* settle(item, { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: 0 })
+      return yield* settle(item, { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: item.attempt - 1 })
     }
     const exit = yield* run([item], [payload.value]).pipe(releasedOnInterrupt(served, item))
     return Exit.isSuccess(exit) ? yield* handled(item) : yield* settleFailed(item, exit.cause)

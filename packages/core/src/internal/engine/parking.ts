@@ -12,6 +12,8 @@ interface Entry extends ParkedRecord {
   stored: boolean
   /** Waiting for its handler, or in it. */
   queued: boolean
+  /** Found in the store while it was: it may have been settled there, and redriven, before anybody here was told. */
+  again: ParkedRecord | undefined
 }
 
 const laneOf = ({ key, offset }: ParkedRecord): string | number => key ?? offset
@@ -53,7 +55,7 @@ export class Parking {
         known.queued = false
         continue
       }
-      const entry: Entry = { ...record, stored, queued: false }
+      const entry: Entry = { ...record, stored, queued: false, again: undefined }
       this.#entries.set(record.offset, entry)
       const lane = this.#lanes.get(laneOf(record))
       if (lane === undefined) {
@@ -68,6 +70,10 @@ export class Parking {
 
   /** What others have added, apart from what is known. */
   discover(records: ReadonlyArray<ParkedRecord>): void {
+    for (const record of records) {
+      const known = this.#entries.get(record.offset)
+      if (known?.queued === true) known.again = record
+    }
     this.add(
       records.filter(({ offset }) => !this.has(offset)),
       true
@@ -109,7 +115,9 @@ export class Parking {
     const lane = this.#lanes.get(laneOf(entry))!
     lane.splice(lane.indexOf(entry), 1)
     if (lane.length === 0) this.#lanes.delete(laneOf(entry))
-    this.signal.notify()
+    // Where it is not in the store any more, whoever reads it finds that out.
+    if (entry.again === undefined) this.signal.notify()
+    else this.add([entry.again], true)
   }
 
   /** What has been claimed so far: a record beyond it may have earlier ones of its key that no one has seen yet. */

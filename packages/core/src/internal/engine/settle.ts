@@ -22,7 +22,7 @@ export interface Served {
   readonly redeliver: Redeliver | undefined
 }
 
-/** Of so many attempts: none where the handler never saw it. */
+/** Of so many attempts: those in which the handler saw it. */
 interface DeadLettered {
   readonly _tag: "DeadLetter"
   readonly failure: Failure

@@ -192,7 +192,7 @@ export const handleTransactional =
           } else if (payload !== undefined && Exit.isSuccess(payload)) {
             fit.push({ item, payload: payload.value })
           } else if (payload !== undefined) {
-            outcome = { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: 0 }
+            outcome = { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: item.attempt - 1 }
           }
           if (outcome._tag === "DeadLetter") letters.push(yield* deadLetterOf(served, item, outcome))
           outcomes.push({ item, outcome })

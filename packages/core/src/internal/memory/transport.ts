@@ -50,7 +50,12 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
     })
   }
 
-  const assign = (group: Group, cursor: Cursor, revoked: Deferred.Deferred<void, TransportError>): Assignment => {
+  const assign = (
+    group: Group,
+    cursor: Cursor,
+    revoked: Deferred.Deferred<void, TransportError>,
+    released: () => void
+  ): Assignment => {
     const { epoch, partition } = cursor
     const log = store.logs.get(group.topic)!
     const records = log.partitions[partition]!
@@ -177,12 +182,8 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       },
       deadLetter: (letters) => change("dead-letter", () => storeDeadLetters(group, letters)),
       release: Effect.sync(() => {
-        if (!node.alive || !held()) return
-        // Given back in order: whatever was claimed and not settled was not interrupted by a crash.
-        cursor.claimed = cursor.settled
-        cursor.holder = undefined
-        cursor.leaseUntil = 0
-        group.membership.notify()
+        released()
+        if (node.alive && held()) giveBack(group, cursor)
       })
     }
   }
@@ -228,6 +229,10 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
             cursor.leaseUntil = until
           }
         }
+        // What was released while the store could not be reached.
+        for (const cursor of group.cursors) {
+          if (cursor.holder === member && !held.has(cursor)) giveBack(group, cursor)
+        }
         if (leaving) return
         const members = Array.from(group.members.keys())
         const share = allowance(group.cursors.length, members.length, members.indexOf(member))
@@ -244,9 +249,12 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
           if (serving >= share) break
           if (cursor.leaseUntil > now) continue
           takeOver(cursor, member, until)
-          const revoked = Deferred.makeUnsafe<void, TransportError>()
-          held.set(cursor, { epoch: cursor.epoch, revoked })
-          Queue.offerUnsafe(assigned, assign(group, cursor, revoked))
+          const lease = { epoch: cursor.epoch, revoked: Deferred.makeUnsafe<void, TransportError>() }
+          held.set(cursor, lease)
+          const released = () => {
+            if (held.get(cursor) === lease) held.delete(cursor)
+          }
+          Queue.offerUnsafe(assigned, assign(group, cursor, lease.revoked, released))
           serving++
         }
       }
@@ -335,6 +343,14 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       })
   }
 })
+
+/** In order: whatever was claimed and not settled was not interrupted by a crash. */
+const giveBack = (group: Group, cursor: Cursor): void => {
+  cursor.claimed = cursor.settled
+  cursor.holder = undefined
+  cursor.leaseUntil = 0
+  group.membership.notify()
+}
 
 export const storeDeadLetters = (group: Group, letters: ReadonlyArray<DeadLetter>): void => {
   for (const letter of letters) group.deadLetters.set(placeOf(letter.record), letter)

@@ -1,6 +1,6 @@
 /** Invariants of how a message ends: 14 and 15. */
 import type { Event, History, Violation } from "../../History.ts"
-import { cutsOf, groupBy, keyed, only, placeOf, quote, redrivesOf, runsOf, violation } from "./facts.ts"
+import { cutsOf, groupBy, keyed, only, placeOf, quote, redrivesOf, runsOf, staleStarts, violation } from "./facts.ts"
 
 const messageOf = ({ group, id, topic }: { readonly topic: string; readonly group: string; readonly id: string }) =>
   keyed(topic, group, id)
@@ -43,7 +43,9 @@ export const dispositions = (history: History): ReadonlyArray<Violation> => {
     const most = Math.max(0, ...made.map(({ start }) => start.attempt))
     const found: Array<Violation> = []
     if (letter.cause === "") found.push(violated(`the dead letter ${name} has no cause`, [letter]))
-    if (cut ? letter.attempts < most : letter.attempts !== most) {
+    // What does not decode has made none since.
+    const untouched = since >= 0 && again.length === 0 && letter.attempts === 0
+    if (!untouched && (cut ? letter.attempts < most : letter.attempts !== most)) {
       found.push(
         violated(`the dead letter ${name} counts ${letter.attempts} attempts, of ${most}`, [
           ...made.map(({ start }) => start),
@@ -99,13 +101,10 @@ export const deduplication = (history: History): ReadonlyArray<Violation> => {
   const violated = violation(15, "deduplication")
   const once = onceOnly(history)
   const committed = committedRuns(history)
-  /** The latest epoch seen so far: what a stale holder goes on with, in a transaction that aborts, is invariant 10's. */
-  const epochs = new Map<string, number>()
+  // What a stale holder goes on with, in a transaction that aborts, is invariant 10's.
+  const stale = staleStarts(history)
   return only(history, "Start").flatMap((start) => {
-    const partition = keyed(start.topic, start.group, start.partition)
-    const epoch = Math.max(start.epoch, epochs.get(partition) ?? 0)
-    epochs.set(partition, epoch)
-    if (start.epoch < epoch || !once.has(keyed(start.topic, start.group))) return []
+    if (stale.has(start) || !once.has(keyed(start.topic, start.group))) return []
     const earlier = (committed.get(messageOf(start)) ?? []).find(({ over }) => over < start.seq)
     return earlier === undefined
       ? []

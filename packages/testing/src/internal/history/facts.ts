@@ -102,3 +102,36 @@ export const cutsOf = (history: History): History =>
       event._tag === "Disconnect" ||
       (event._tag === "Fault" && event.kind === "lose-reply" && event.operation === "beginAttempt")
   )
+
+/** Runs that began under an epoch when a later one had: of a holder that does not know yet that it is none. */
+export const staleStarts = (history: History): ReadonlySet<EventOf<"Start">> => {
+  const epochs = new Map<string, number>()
+  return new Set(
+    only(history, "Start").filter(({ epoch, group, partition, topic }) => {
+      const place = keyed(topic, group, partition)
+      const latest = Math.max(epoch, epochs.get(place) ?? 0)
+      epochs.set(place, latest)
+      return epoch < latest
+    })
+  )
+}
+
+/**
+ * Whether a node could have lost its leases without knowing it, at some time between two places in the history: it was cut
+ * off or frozen, or a heartbeat of its was late or refused.
+ */
+export const cutOff = (history: History): ((node: string, from: number, to: number) => boolean) => {
+  const until = new Map<Event, number>()
+  for (const event of history) {
+    if (event._tag === "Disconnect") {
+      const back = history.find(
+        (later) => later._tag === "Reconnect" && later.node === event.node && later.seq > event.seq
+      )
+      until.set(event, back?.seq ?? Infinity)
+    } else if (event._tag === "Fault" && event.operation === "heartbeat") {
+      until.set(event, Infinity)
+    }
+  }
+  return (node, from, to) =>
+    Array.from(until).some(([cut, end]) => "node" in cut && cut.node === node && cut.seq < to && end > from)
+}

@@ -2,6 +2,7 @@
 import type { EventOf, History, Violation } from "../../History.ts"
 import {
   before,
+  cutOff,
   cutsOf,
   groupBy,
   keyed,
@@ -11,6 +12,7 @@ import {
   type RunFacts,
   redrivesOf,
   runsOf,
+  staleStarts,
   violation
 } from "./facts.ts"
 
@@ -28,9 +30,11 @@ const ordered = (history: History): ReadonlyMap<string, ReadonlyArray<EventOf<"P
 export const orderWithinKey = (history: History): ReadonlyArray<Violation> => {
   const violated = violation(11, "order within a key")
   const redrives = redrivesOf(history)
-  // A redriven message is exempt: later ones of its key have been handled.
-  const inOrder = Array.from(runsOf(history).values()).filter(({ start }) =>
-    redrives(start).every((seq) => seq > start.seq)
+  const stale = staleStarts(history)
+  const wasCutOff = cutOff(history)
+  // A redriven message is exempt: later ones of its key have been handled. So is what a former holder begins.
+  const inOrder = Array.from(runsOf(history).values()).filter(
+    ({ start }) => !stale.has(start) && redrives(start).every((seq) => seq > start.seq)
   )
   const runs = groupBy(inOrder, ({ start }) => keyed(start.topic, start.id))
   const dead = new Set(
@@ -46,8 +50,11 @@ export const orderWithinKey = (history: History): ReadonlyArray<Violation> => {
         ({ end, over }) =>
           over < start.seq && (end?.outcome === "ok" || dead.has(keyed(start.topic, start.group, earlier[0]!.start.id)))
       )
-      const isTogether = (other: RunFacts) => start.batch !== undefined && other.start.batch === start.batch
-      const blocking = done ? undefined : earlier.find((other) => other.over > start.seq && !isTogether(other))
+      const together = start.batch !== undefined && earlier.some((other) => other.start.batch === start.batch)
+      const blocking =
+        done || together
+          ? undefined
+          : earlier.find(({ over, start: other }) => over > start.seq && !wasCutOff(other.node, other.seq, start.seq))
       if (blocking !== undefined) {
         violations.push(
           violated(
@@ -89,6 +96,17 @@ export const attempts = (history: History): ReadonlyArray<Violation> => {
       .map(({ group, topic }) => keyed(topic, group))
   )
   const cuts = cutsOf(history)
+  // Dead already when its holder ended, before the cursor had passed it: at-least-once it comes again, and is counted anew.
+  const repeatable = new Set(
+    only(history, "Register")
+      .filter(({ guarantee }) => guarantee === "at-least-once")
+      .map(({ group, topic }) => keyed(topic, group))
+  )
+  const dead = new Set(only(history, "DeadLetter").map(placeOf))
+  const startsAnew = (previous: RunFacts, { start }: RunFacts) =>
+    repeatable.has(keyed(start.topic, start.group)) &&
+    dead.has(placeOf(start)) &&
+    cuts.some(({ seq }) => seq > previous.over && seq < start.seq)
   const redrives = redrivesOf(history)
   // Invariant 14: a redrive counts anew.
   const records = groupBy(runsOf(history).values(), ({ start }) =>
@@ -114,7 +132,7 @@ export const attempts = (history: History): ReadonlyArray<Violation> => {
           ])
         ]
       }
-      if (previous === undefined) return []
+      if (previous === undefined || startsAnew(previous, run)) return []
       // Of a batch only the failure of a single message counts.
       const grows =
         !batches.has(keyed(start.topic, start.group)) && (previous.end?.outcome === "fail" || previous.crashed)

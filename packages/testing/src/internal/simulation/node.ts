@@ -8,6 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as References from "effect/References"
@@ -46,6 +47,7 @@ interface Incarnation {
   readonly observed: Observed
   readonly scope: Scope.Closeable
   readonly transactions: Set<MemoryStore.Transaction>
+  main: Fiber.Fiber<unknown, unknown> | undefined
   stopping: boolean
 }
 
@@ -95,6 +97,7 @@ export class Node {
       observed: new Observed(recording, this.name),
       scope: Scope.makeUnsafe(),
       transactions: new Set(),
+      main: undefined,
       stopping: false
     }
     this.#now = now
@@ -123,7 +126,8 @@ export class Node {
       this.finished = true
     })
     process.schedule(() => {
-      Effect.runForkWith(context)(main).addObserver((exit) => {
+      now.main = Effect.runForkWith(context)(main)
+      now.main.addObserver((exit) => {
         if (Exit.isSuccess(exit) || this.#now !== now || now.stopping) return
         if (exit.cause.reasons.every((reason) => reason._tag === "Die")) this.defect ??= exit.cause
         // A process that cannot begin its work ends, and somebody starts it again.
@@ -175,10 +179,12 @@ export class Node {
         Context.make(Scheduler.Scheduler, now.process.scheduler),
         Context.make(Clock.Clock, now.process.clock)
       )
-      Effect.runForkWith(context)(Scope.close(now.scope, Exit.void)).addObserver(() => {
+      const main = now.main === undefined ? Effect.void : Fiber.interrupt(now.main)
+      Effect.runForkWith(context)(Effect.andThen(main, Scope.close(now.scope, Exit.void))).addObserver(() => {
         if (this.#now !== now) return
         this.#now = undefined
         now.process.end()
+        this.#loseConnection(now)
         stopped()
       })
     })

@@ -21,6 +21,7 @@ export class Recording {
   readonly events: Array<History.Event> = []
   readonly #world: World
   #runs = 0
+  #calls = 1
   readonly #registered = new Set<string>()
 
   constructor(world: World) {
@@ -33,6 +34,11 @@ export class Recording {
 
   nextRun(): number {
     return ++this.#runs
+  }
+
+  /** A place in the history, before the next event, that no other call has. */
+  nextCall(): number {
+    return this.events.length - 1 + 1 / ++this.#calls
   }
 
   /** The first time that a group is seen. */
@@ -88,7 +94,7 @@ export class Observed {
   readonly publish: Around["publish"] = (topic, records, effect) =>
     Effect.flatMap(CurrentRuns, ([run]) => {
       const recording = this.#recording
-      const call = recording.events.length
+      const call = recording.nextCall()
       const record = (outcome: "ok" | "fail" | "info", joined = false) => {
         records.forEach((record, index) => {
           const { id, key } = record
