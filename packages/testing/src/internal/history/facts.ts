@@ -94,14 +94,9 @@ export const redrivesOf = (history: History): ((of: InPlace) => ReadonlyArray<nu
   return (of) => (redrives.get(placeOf(of)) ?? []).map(({ seq }) => seq)
 }
 
-/** Where an attempt may have been counted that nobody saw begin: a claim is counted again where its reply was lost. */
+/** Where an attempt may have been counted that nobody saw begin. */
 export const cutsOf = (history: History): History =>
-  history.filter(
-    (event) =>
-      event._tag === "Crash" ||
-      event._tag === "Disconnect" ||
-      (event._tag === "Fault" && event.kind === "lose-reply" && event.operation === "beginAttempt")
-  )
+  history.filter(({ _tag }) => _tag === "Crash" || _tag === "Disconnect")
 
 /** Runs that began under an epoch when a later one had: of a holder that does not know yet that it is none. */
 export const staleStarts = (history: History): ReadonlySet<EventOf<"Start">> => {

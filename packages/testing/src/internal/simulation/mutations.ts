@@ -28,6 +28,6 @@ export const mutations = {
     }
   },
   "claim-time attempt": {
-    without: { assignment: () => ({ beginAttempt: () => Effect.succeed({ claims: 1, failures: 0 }) }) }
+    without: { assignment: () => ({ count: () => Effect.void }) }
   }
 } satisfies Record<string, Mutation>
