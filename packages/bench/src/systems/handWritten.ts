@@ -5,9 +5,10 @@
  * skips what a slow transaction commits late.
  */
 import { Effect, Redacted } from "effect"
-import { Pool, type PoolClient } from "pg"
+import type { PoolClient } from "pg"
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
+import { inParallel, inTransaction, makePool, transact } from "../promises.ts"
 import type { Consuming, Database, Opened, Part, Publishing, System } from "../system.ts"
 
 const partitions = 4
@@ -61,31 +62,8 @@ const columnsOf = (message: Message.Message): [number, string, Buffer] => [
   Buffer.from(JSON.stringify(message))
 ]
 
-/** So many promises at once. */
-const inParallel = async <A>(concurrency: number, values: ReadonlyArray<A>, run: (value: A) => Promise<unknown>) => {
-  let next = 0
-  const one = async () => {
-    while (next < values.length) await run(values[next++]!)
-  }
-  await Promise.all(Array.from({ length: concurrency }, one))
-}
-
-const transaction = async (client: PoolClient, body: () => Promise<unknown>) => {
-  await client.query("BEGIN")
-  try {
-    await body()
-    await client.query("COMMIT")
-  } catch (error) {
-    await client.query("ROLLBACK")
-    throw error
-  }
-}
-
 const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
-  const pool = yield* Effect.acquireRelease(
-    Effect.sync(() => new Pool({ connectionString: Redacted.value(url), max: connections, idleTimeoutMillis: 0 })),
-    (pool) => Effect.promise(() => pool.end())
-  )
+  const pool = yield* makePool(Redacted.value(url), connections)
   yield* Effect.tryPromise(() => pool.query(schema))
 
   const publishBatch = (messages: ReadonlyArray<Message.Message>) => {
@@ -157,7 +135,7 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
                 }
                 let more = true
                 while (more && !signal.aborted) {
-                  if (inbox) await transaction(client, async () => (more = await batch()))
+                  if (inbox) await inTransaction(client, async () => (more = await batch()))
                   else more = await batch()
                 }
                 client.release()
@@ -182,14 +160,12 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
       inParallel(64, messages, (message) => pool.query({ ...insertOne, values: columnsOf(message) }))
     ),
     publishInTransaction: publishing(`pg, ${connections} connections`, (messages) =>
-      inParallel(connections, messages, async (message) => {
-        const client = await pool.connect()
-        await transaction(client, async () => {
+      inParallel(connections, messages, (message) =>
+        transact(pool, async (client) => {
           await client.query({ ...purchase, values: [message.seq, message.account] })
           await client.query({ ...insertOne, values: columnsOf(message) })
         })
-        client.release()
-      })
+      )
     ),
     publishBatches: publishing("pg, INSERT … SELECT unnest", async (messages) => {
       for (const chunk of Message.chunksOf(messages, 1000)) await publishBatch(chunk)

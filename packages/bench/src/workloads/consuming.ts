@@ -8,7 +8,7 @@ import { type Run, type Size, Wrong } from "../workload.ts"
 
 const patience = "60 seconds"
 
-/** Takes the time from the first call of a handler, so that starting up is not measured, and counts what is handled. */
+/** Takes the time from the first call of a handler, so that starting up is not measured. */
 class Recorder implements Watch {
   readonly #times: Uint8Array
   readonly #latest = new Map<number, number>()
@@ -31,9 +31,7 @@ class Recorder implements Watch {
     if (this.#times[seq]!++ > 0) return
     if (seq < (this.#latest.get(account) ?? -1)) this.outOfOrder++
     this.#latest.set(account, seq)
-    if (++this.distinct < this.#times.length) return
-    this.end = performance.now()
-    Deferred.doneUnsafe(this.#all, Effect.void)
+    if (++this.distinct === this.#times.length) Deferred.doneUnsafe(this.#all, Effect.void)
   }
 
   get twice(): number {
@@ -45,8 +43,8 @@ const until = <E, R>(effect: Effect.Effect<boolean, E, R>) =>
   Effect.repeat(effect, { until: (done) => done, schedule: Schedule.spaced("2 millis") })
 
 /**
- * `ordered`: handled in the order of each account. `applied`: the handler's writes are exactly-once, and the time is
- * taken when the last of them is visible.
+ * `ordered`: handled in the order of each account. `applied`: the handler's writes are exactly-once. The time is taken
+ * until everything is settled: until then a message might be handled again.
  */
 export const consuming = (
   part: Part<Consuming> | undefined,
@@ -66,11 +64,9 @@ export const consuming = (
       const settled = yield* Effect.gen(function* () {
         yield* consume(watch)
         yield* watch.all
-        if (checks.applied === true) {
-          yield* until(Effect.map(Business.applied(sql), (n) => n >= messages.length))
-          watch.end = performance.now()
-        }
+        if (checks.applied === true) yield* until(Effect.map(Business.applied(sql), (n) => n >= messages.length))
         yield* until(Effect.map(unsettled, (n) => n === 0))
+        watch.end = performance.now()
         return true
       }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }), Effect.scoped)
       if (!settled) {
