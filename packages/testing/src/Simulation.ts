@@ -331,13 +331,15 @@ const notReproducible = (run: Run, again: Run): Run => {
 const isSame = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
 
 /**
- * Runs one seed.
+ * Runs one seed, with all that it draws or with the plan that is given.
  *
  * @category running
  * @since 0.1.0
  */
-export const run = (app: App, options: Options & { readonly seed: number }): Effect.Effect<Run> =>
-  Effect.promise(() => simulated.run(setupOf(app, options), options.seed))
+export const run = (
+  app: App,
+  options: Options & { readonly seed: number; readonly plan?: Plan | undefined }
+): Effect.Effect<Run> => Effect.promise(() => simulated.run(setupOf(app, options), options.seed, options.plan))
 
 /**
  * Runs seeds, and fails with the first that violates an invariant, made small.

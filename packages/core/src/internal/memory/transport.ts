@@ -135,6 +135,8 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       fence: change("fence", () => {}),
       count: (offset, attempts) =>
         access("count", () => {
+          // Late: another worker's settlement has passed it (invariant 22).
+          if (offset <= cursor.settled && !cursor.parked.has(offset)) return
           cursor.attempts.set(offset, attempts)
         }),
       redelivery: {

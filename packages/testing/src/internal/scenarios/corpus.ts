@@ -6,6 +6,8 @@ export const corpus: Readonly<Record<string, ReadonlyArray<number>>> = {
   "at-most-once": [6, 72, 88],
   // A dead letter that comes again after a crash is counted anew; a claim is counted twice when its reply is lost (checks).
   "dead-letters": [55, 216],
+  // The count of an attempt that came after a settlement had passed it stayed in the store.
+  retries: [45],
   // A message that is redriven while its dead letter's settlement is not answered yet stayed parked.
   redrive: [727],
   // A partition that was released while the store could not be reached stayed leased for ever.
