@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Schedule } from "effect"
 import type { Rule } from "../src/Consumer.ts"
 import { type Decision, decide, failureOf, type RetryState } from "../src/internal/engine/failures.ts"
+import { RetryAfter } from "../src/internal/engine/verdict.ts"
 import { Broken, Busy } from "./support.ts"
 
 const retry = (schedule: Schedule.Schedule<unknown, any>, ...tags: ReadonlyArray<string>): Rule => ({
@@ -53,6 +54,23 @@ describe("decide", () => {
       const decisions = [yield* fail(busy), yield* fail(busy), yield* fail(busy), yield* fail(busy)]
       assert.deepStrictEqual(decisions.map(brief), [1000, 2000, 4000, "Discard"])
       assert.strictEqual(brief(yield* fail(broken)), "DeadLetter")
+    })
+  )
+
+  it.effect("does not take a delay that the handler asked for as one of the schedule's", () =>
+    Effect.gen(function* () {
+      const asked = Cause.die(new RetryAfter(Duration.seconds(7)))
+      const fail = message([retry(Schedule.exponential("1 second").pipe(Schedule.upTo({ times: 2 })), "Busy")], {
+        defectRetry: Schedule.forever
+      })
+      const decisions = [
+        yield* fail(asked),
+        yield* fail(asked),
+        yield* fail(busy),
+        yield* fail(asked),
+        yield* fail(busy)
+      ]
+      assert.deepStrictEqual(decisions.map(brief), [7000, 7000, 1000, 7000, 2000])
     })
   )
 

@@ -76,16 +76,18 @@ export const handleDirect = (
     return ending === undefined ? "again" : yield* settle(item, ending)
   })
 
-  const alone = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
+  const attempt = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
     const ending = item.counted ? yield* beginAttempt(served, item) : undefined
     if (ending !== undefined) return yield* settle(item, ending)
     const payload = yield* Effect.exit(decode(context, item))
     if (Exit.isFailure(payload)) {
       return yield* settle(item, { _tag: "DeadLetter", failure: failureOf(payload.cause), attempts: item.attempt - 1 })
     }
-    const exit = yield* run([item], [payload.value]).pipe(releasedOnInterrupt(served, item))
+    const exit = yield* run([item], [payload.value])
     return Exit.isSuccess(exit) ? yield* handled(item) : yield* settleFailed(item, exit.cause)
   })
+
+  const alone = (item: Item) => attempt(item).pipe(releasedOnInterrupt(served, item))
 
   const together = Effect.fnUntraced(function* (items: ReadonlyArray<Item>): Effect.fn.Return<boolean, End, any> {
     const decoded: Array<Item> = []

@@ -80,6 +80,7 @@ export const decide = Effect.fnUntraced(function* (
   item: { retries: RetryState | undefined; readonly failures: number },
   cause: Cause.Cause<unknown>
 ): Effect.fn.Return<Decision, never, any> {
+  item.retries ??= { steps: new Map(), forgotten: item.failures - 1 }
   const verdict = verdictOf(cause)
   if (verdict?._tag === "RetryAfter" && defectRetry !== undefined) {
     return { _tag: "Retry", delay: Duration.toMillis(verdict.delay) }
@@ -92,7 +93,6 @@ export const decide = Effect.fnUntraced(function* (
     ? rulesFor(rules, tagOf(error))
     : { retry: defectRetry && { schedule: defectRetry }, disposition: undefined }
   if (retry !== undefined) {
-    item.retries ??= { steps: new Map(), forgotten: item.failures - 1 }
     const delay = yield* nextDelay(item.retries, expected ? retry : retry.schedule, retry.schedule, error).pipe(
       Effect.catchCause((failure) =>
         Effect.as(Effect.logError("a retry schedule failed, and is taken to be over", failure), undefined)

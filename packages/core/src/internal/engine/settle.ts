@@ -38,7 +38,7 @@ export type Ending =
 
 /** Stores how many attempts of a message have begun, the current one included, and how many of them have failed. */
 const count = ({ assignment }: Served, { attempt, failures, record }: Item): Effect.Effect<void, TransportError> =>
-  persist(assignment.count(record.offset, { claims: attempt, failures }))
+  assignment.count(record.offset, { claims: attempt, failures })
 
 /** Takes the current attempt back: it was no failure, and no crash. */
 const uncount = ({ assignment }: Served, { attempt, failures, record }: Item): Effect.Effect<void, TransportError> =>
@@ -54,7 +54,7 @@ export const beginAttempt = Effect.fnUntraced(function* (
   item: Item
 ): Effect.fn.Return<Ending | undefined, TransportError> {
   if (!item.counted) return undefined
-  yield* count(served, item)
+  yield* persist(count(served, item))
   const crashes = item.attempt - 1 - item.failures
   // Other messages were in flight at the first one, perhaps: that alone never condemns.
   if (crashes <= served.context.consumer.settings.maxCrashes) return undefined
@@ -78,11 +78,25 @@ export const endCounted = (served: Served, item: Item): Effect.Effect<void, Tran
       })
 }
 
-/** Invariant 13: a shutdown that interrupts a counted attempt takes the count back. */
+/** Whether it is stored, or about to be, that the message is settled: nothing is counted any more then. */
+const isSettled = ({ progress, redeliver }: Served, { parked, record: { offset } }: Item): boolean =>
+  parked ? !redeliver!.parking.has(offset) : offset <= progress.reached
+
+/**
+ * Invariant 13: a shutdown that interrupts a counted attempt, from before it is
+ * counted to after it has ended, takes the count back, unless it has failed.
+ */
 export const releasedOnInterrupt =
   (served: Served, item: Item) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    item.counted ? Effect.onInterrupt(effect, () => Effect.ignore(uncount(served, item))) : effect
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    if (!item.counted) return effect
+    const { failures } = item
+    return Effect.onInterrupt(effect, () =>
+      isSettled(served, item)
+        ? Effect.void
+        : Effect.ignore(item.failures > failures ? count(served, item) : uncount(served, item))
+    )
+  }
 
 /**
  * A failed attempt: counted, then decided. Returns how the message ends, or
@@ -104,7 +118,7 @@ export const failed = Effect.fnUntraced(function* (
   switch (decision._tag) {
     case "Retry": {
       // The first failure of a message that was not counted singly is its first claim as well.
-      yield* count(served, item)
+      yield* persist(count(served, item))
       item.counted = true
       // Whole milliseconds: a sum of fractions may be a rounding error ahead of every tick of the clock.
       const dueAt = Math.ceil((yield* Clock.currentTimeMillis) + Math.min(decision.delay, maxDelay))
@@ -117,7 +131,7 @@ export const failed = Effect.fnUntraced(function* (
     case "Stop":
       // Invariant 13: the next consumer goes on counting. At-most-once the message is settled, and does not come again.
       if (consumer.topic.guarantee !== "at-most-once" && (item.parked || item.record.offset > progress.stored))
-        yield* count(served, item)
+        yield* persist(count(served, item))
       context.observer.tell({ _tag: "Stopped", failure: failureTagOf(cause), ...message })
       return yield* Effect.fail(new StopSignal(item.record.id, decision.cause))
     case "DeadLetter":

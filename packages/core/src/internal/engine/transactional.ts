@@ -55,6 +55,7 @@ interface Fit {
 interface Committed {
   readonly reached: number
   readonly outcomes: ReadonlyArray<{ readonly item: Item; readonly outcome: Outcome }>
+  readonly work: Unit
 }
 
 /** The attempt of one message failed, and took the transaction with it. */
@@ -69,10 +70,10 @@ type Verdict =
 export const handleTransactional =
   (unit: UnitOfWork) =>
   (served: Served): ((batch: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Item>, End, any>) => {
-    const alone = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
+    const attemptOf = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
       let ending = yield* beginAttempt(served, item)
       if (ending === undefined) {
-        const failure = yield* transact([{ item, ending }]).pipe(releasedOnInterrupt(served, item))
+        const failure = yield* transact([{ item, ending }])
         if (failure === undefined) {
           if (!item.parked) yield* endCounted(served, item)
           return "settled"
@@ -84,6 +85,8 @@ export const handleTransactional =
       if (failure !== undefined) return yield* Effect.failCause(failure as Cause.Cause<never>)
       return ending._tag === "Park" ? "parked" : "settled"
     })
+
+    const alone = (item: Item) => attemptOf(item).pipe(releasedOnInterrupt(served, item))
 
     const together = (items: ReadonlyArray<Item>): Effect.Effect<boolean, End, any> =>
       Effect.map(transact(items.map((item) => ({ item, ending: undefined }))), (failure) => failure === undefined)
@@ -102,7 +105,7 @@ export const handleTransactional =
           const exit = yield* Effect.exit(attempt(plans))
           if (Exit.isSuccess(exit)) {
             served.context.batch.took((yield* Clock.currentTimeMillis) - start)
-            const { outcomes, reached } = exit.value
+            const { outcomes, reached, work } = exit.value
             served.progress.stored = Math.max(served.progress.stored, reached)
             for (const { item, outcome } of outcomes) {
               if (outcome._tag === "Park") yield* served.redeliver!.follow(item, outcome.dueAt)
@@ -114,6 +117,7 @@ export const handleTransactional =
                 yield* tellEnding(served, item, outcome)
               }
             }
+            yield* sendAfterCommit(work, served.context.delivery.confirmation!.acks.timeout)
             return undefined
           }
           const verdict = judge(exit.cause)
@@ -210,15 +214,14 @@ export const handleTransactional =
         const passed = plans.flatMap(({ item }) => (item.parked ? [] : [item.record.offset]))
         const reached = progress.reachedWith(new Set(passed))
         yield* reached > progress.stored ? assignment.settle(reached) : assignment.fence
-        return { reached: Math.max(reached, progress.stored), outcomes }
+        return { reached: Math.max(reached, progress.stored), outcomes, work }
       })
       return unit.inbox.transaction(holder, body).pipe(
         Effect.ensuring(
           Effect.sync(() => {
             work.ended = true
           })
-        ),
-        Effect.tap(() => sendAfterCommit(work, context.delivery.confirmation!.acks.timeout))
+        )
       )
     }
 
