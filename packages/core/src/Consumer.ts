@@ -344,6 +344,7 @@ export const discard: ByTag = byTag("Discard")
 /**
  * Stops the consumer, with the message unsettled, when it fails with these tags
  * and its retries are over: for failures that every later message would share.
+ * No other handler begins; those that run may end, within `drainTimeout`.
  *
  * @category dispositions
  * @since 0.1.0
@@ -372,7 +373,9 @@ export const reject = (reason: string): Effect.Effect<never> => Effect.die(new R
 /**
  * Called in a handler: runs it again after a delay, whatever the consumer's
  * rules say, as when a server has answered with `Retry-After`. Its transaction,
- * if it is in one, is rolled back, and the attempt counts as a failed one.
+ * if it is in one, is rolled back, and the attempt counts as a failed one. It
+ * uses up none of a schedule's retries, unless the message is redelivered or the
+ * process ends in between: the store tells no failures apart.
  *
  * **Gotchas**
  *

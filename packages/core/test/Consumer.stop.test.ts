@@ -30,6 +30,38 @@ describe("stopping", () => {
     }).pipe(Effect.provide(Surety.layerMemory))
   )
 
+  for (const guarantee of ["at-most-once", "at-least-once", "exactly-once"] as const) {
+    it.effect(`${guarantee}: handlers of its partition that run may end, and no other begins`, () =>
+      Effect.gen(function* () {
+        const One = notes(guarantee)
+        const events = yield* Queue.unbounded<string>()
+        const finish = yield* Deferred.make<void>()
+        const consumer = Consumer.make(One, {
+          group: "readers",
+          concurrency: 3,
+          batchSize: 1,
+          handler: ({ id }) =>
+            Queue.offer(events, id).pipe(
+              Effect.andThen(
+                id === "stops"
+                  ? new Broken()
+                  : Effect.onInterrupt(Deferred.await(finish), () => Queue.offer(events, "!"))
+              ),
+              Effect.andThen(Queue.offer(events, `${id} ended`))
+            )
+        }).pipe(Consumer.stop("Broken"))
+        yield* Producer.publishAll(One, [note("one"), note("two"), note("stops"), note("later")])
+        const running = yield* Effect.forkChild(Effect.flip(Consumer.run(consumer)))
+        yield* quiet
+        assert.deepStrictEqual(yield* Queue.clear(events), ["one", "two", "stops"])
+        yield* Deferred.succeed(finish, undefined)
+        assert.strictEqual((yield* Fiber.join(running)).reason._tag, "Stopped")
+        assert.deepStrictEqual(yield* Queue.clear(events), ["one ended", "two ended"])
+        assert.strictEqual(yield* lag("notes", "readers"), guarantee === "at-most-once" ? 0 : 2)
+      }).pipe(Effect.provide(Surety.layerMemory))
+    )
+  }
+
   it.effect("the attempt that stopped it counts for the next consumer", () =>
     Effect.gen(function* () {
       const events = yield* Queue.unbounded<string>()

@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import { Signal } from "../../Backend.ts"
 import type { Assignment, ClaimedRecord } from "../../Transport.ts"
 import { identify } from "../foreign.ts"
-import { type Context, type End, persist } from "./context.ts"
+import { type Context, type End, persist, type StopSignal } from "./context.ts"
 import { handleDirect } from "./direct.ts"
 import { type Item, KeyedQueue, makeItem } from "./keyedQueue.ts"
 import { obstaclesOf } from "./obstacles.ts"
@@ -152,6 +152,7 @@ export const servePartition = (
     }).pipe(Effect.forever)
 
     const failed = Deferred.makeUnsafe<never, End>()
+    const stopped = Deferred.makeUnsafe<StopSignal>()
     const start = <A>(effect: Effect.Effect<A, End, any>) =>
       Effect.forkScoped(Effect.tapCause(effect, (cause) => Deferred.failCause(failed, cause)))
 
@@ -159,23 +160,32 @@ export const servePartition = (
     const redelivering = redeliver === undefined ? [] : [yield* start(redeliver.run), yield* start(redeliver.watch)]
     const workers = yield* Effect.forEach(
       Array.from({ length: settings.concurrency }, () => ({ handling: false })),
-      (self) => Effect.map(start(work(self)), (fiber) => ({ self, fiber }))
+      (self) => {
+        const worker = Effect.catchTag(work(self), "StopSignal", (signal) => {
+          queue.close("now")
+          return Deferred.succeed(stopped, signal)
+        })
+        return Effect.map(start(worker), (fiber) => ({ self, fiber }))
+      }
     )
     yield* start(storeAlways)
-    yield* Effect.raceFirst(Deferred.await(failed), Effect.raceFirst(draining, assignment.revoked))
+    const ending = Effect.raceFirst(Deferred.await(stopped), Effect.raceFirst(draining, assignment.revoked))
+    yield* Effect.raceFirst(Deferred.await(failed), ending)
 
     // Invariant 21: nothing new is begun, or claimed; what runs may end; what has ended is stored. At-most-once, what is
-    // claimed is settled already, and would be lost: it is handled.
-    if (!atMostOnce) queue.close("now")
+    // claimed is settled already, and would be lost: it is handled, unless a failure has stopped the consumer.
+    const beginsMore = atMostOnce && !Deferred.isDoneUnsafe(stopped)
+    if (!beginsMore) queue.close("now")
     yield* Fiber.interruptAll([fetching, ...redelivering])
-    if (atMostOnce) queue.close("once empty")
+    if (beginsMore) queue.close("once empty")
     // One that waits for a permit of another partition's handler has begun nothing.
-    const busy = workers.filter(({ self }) => atMostOnce || self.handling)
+    const busy = workers.filter(({ self }) => beginsMore || self.handling)
     yield* Fiber.interruptAll(workers.flatMap((worker) => (busy.includes(worker) ? [] : [worker.fiber])))
     yield* Effect.raceFirst(
       Deferred.await(failed),
       Effect.timeoutOption(Fiber.joinAll(busy.map(({ fiber }) => fiber)), settings.drainTimeout)
     )
+    if (Deferred.isDoneUnsafe(stopped)) return yield* Effect.flip(Deferred.await(stopped))
   }).pipe(
     Effect.scoped,
     Effect.ensuring(storeLast),
