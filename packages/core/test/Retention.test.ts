@@ -5,9 +5,9 @@ import { Deferred, Effect, Layer, Queue, Schedule } from "effect"
 import { TestClock } from "effect/testing"
 import { Broken, Busy, during, lag, letters, note, notes, quiet, seen, takeN } from "./support.ts"
 
-/** Settled ids are remembered for an hour, and the log for as long as it may be. */
+/** Settled ids are remembered for an hour, and the log for as long as it may be. With a long lease, a day has few heartbeats. */
 const live = Surety.layerMemory.pipe(
-  Layer.provide(MemoryStore.options({ retention: { log: "50 minutes", inbox: "1 hour" } }))
+  Layer.provide(MemoryStore.options({ lease: "5 minutes", retention: { log: "50 minutes", inbox: "1 hour" } }))
 )
 
 const Notes = notes("exactly-once")
