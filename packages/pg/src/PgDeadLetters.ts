@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { SqlError } from "effect/sql/SqlError"
+import { ownName } from "./internal/adoption.ts"
 import { type Database, rows, transaction } from "./internal/database.ts"
 import { type DeadLetterRow, toDeadLetter } from "./internal/deadLetters.ts"
 import { toTransportError } from "./internal/errors.ts"
@@ -28,10 +29,10 @@ const make = (db: Database): DeadLetters["Service"] => {
   const letters = `${schema}.dead_letter d
     JOIN ${schema}.consumer_group g ON g.id = d.consumer_group
     JOIN ${schema}.topic t ON t.id = g.topic`
-  const columns = `t.name AS topic, g.name AS consumer_group, d.partition, d.log_offset, d.id, d.key, d.headers,
+  const columns = `${ownName} AS topic, t.name AS stored_topic, g.name AS consumer_group, d.partition, d.log_offset, d.id, d.key, d.headers,
     d.published_at, d.payload, d.failure_tag, d.failure_message, d.failure_cause, d.attempts, d.dead_at`
   /** The filter, as parameters 1 to 5. */
-  const matching = `($1::text IS NULL OR t.name = $1) AND ($2::text IS NULL OR g.name = $2)
+  const matching = `($1::text IS NULL OR $1 IN (t.name, ${ownName})) AND ($2::text IS NULL OR g.name = $2)
     AND ($3::text IS NULL OR d.id = $3) AND ($4::text IS NULL OR d.failure_tag = $4)
     AND ($5::timestamptz IS NULL OR d.dead_at < $5)`
   const parameters = (filter: Filter = {}): ReadonlyArray<unknown> => [
@@ -108,7 +109,7 @@ const make = (db: Database): DeadLetters["Service"] => {
           ORDER BY t.name, g.name, d.partition, d.log_offset LIMIT ${pageSize}`,
           [
             ...parameters(filter),
-            after?.topic ?? null,
+            after?.stored_topic ?? null,
             after?.consumer_group ?? null,
             after?.partition ?? null,
             after?.log_offset ?? null
@@ -128,7 +129,7 @@ const make = (db: Database): DeadLetters["Service"] => {
     get: ({ group, offset, partition, topic }) =>
       rows<DeadLetterRow>(
         control,
-        `SELECT ${columns} FROM ${letters} WHERE t.name = $1 AND g.name = $2 AND d.partition = $3 AND d.log_offset = $4`,
+        `SELECT ${columns} FROM ${letters} WHERE $1 IN (t.name, ${ownName}) AND g.name = $2 AND d.partition = $3 AND d.log_offset = $4`,
         [topic, group, partition, BigInt(offset)]
       ).pipe(
         failed("get", { topic }),

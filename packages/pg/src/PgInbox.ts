@@ -25,7 +25,8 @@ import * as Backend from "@surety/core/Backend"
 import { CompositionError } from "@surety/core/Guarantee"
 import { type Holder, Inbox } from "@surety/core/Inbox"
 import { Transaction } from "@surety/core/Transaction"
-import { Fenced, TransportError } from "@surety/core/TransportError"
+import type { Transport } from "@surety/core/Transport"
+import { Fenced, InvalidState, TransportError } from "@surety/core/TransportError"
 import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -33,6 +34,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as adoption from "./internal/adoption.ts"
 import { rows } from "./internal/database.ts"
 import * as deadLetters from "./internal/deadLetters.ts"
 import * as durability from "./internal/durability.ts"
@@ -70,29 +72,6 @@ const make = Effect.gen(function* () {
     })
   }
 
-  const groups = new Map<string, number>()
-  const groupKey = ({ group, topic }: { readonly topic: string; readonly group: string }) =>
-    JSON.stringify([topic, group])
-
-  /** Rule 14: the transaction's first statement records its backend, and refuses an epoch that is over. */
-  const begin = (holder: Holder): Effect.Effect<void, TransportError> =>
-    rows<{ consumer_group: number | null }>(
-      sql,
-      `SELECT ${db.schema}.begin_settlement($1, $2, $3, $4) AS consumer_group`,
-      [holder.topic, holder.group, holder.partition, holder.epoch]
-    ).pipe(
-      Effect.mapError(toTransportError("transaction", holder.topic)),
-      Effect.flatMap(([row]) => {
-        if (row!.consumer_group === null) {
-          const { epoch, group, partition, topic } = holder
-          const reason = new Fenced({ group, partition, epoch })
-          return Effect.fail(new TransportError({ operation: "transaction", topic, reason }))
-        }
-        groups.set(groupKey(holder), row!.consumer_group)
-        return Effect.void
-      })
-    )
-
   /** Errors of other databases, which handlers failed with: no fault of ours, and attempts as any other. */
   const foreign = new WeakSet<SqlError>()
   const probe = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
@@ -117,72 +96,106 @@ const make = Effect.gen(function* () {
     )
   }
 
-  const transaction = <A, E, R>(holder: Holder, body: Effect.Effect<A, E, R>) =>
-    Effect.andThen(begin(holder), Effect.tapCause(body, probe)).pipe(
-      Effect.mapError((error) => new BodyFailed({ error })),
-      sql.withTransaction,
-      Effect.mapError((error) =>
-        error instanceof BodyFailed ? error.error : toTransportError("transaction", holder.topic)(error)
-      ),
-      // Whatever the app calls its client: the handler's SQL is in the message's transaction.
-      Effect.provideService(SqlClient.SqlClient, sql),
-      Effect.provideService(PgClient.PgClient, sql),
-      Effect.provideService(Transaction, { store: db, afterCommit: sql.afterCommit })
-    )
+  /** The inbox of our own transport, or of one of another store. */
+  const inboxOf = (source: Transport["Service"] | undefined): Inbox["Service"] => {
+    const groups = new Map<string, number>()
+    const groupKey = ({ group, topic }: { readonly topic: string; readonly group: string }) =>
+      JSON.stringify([topic, group])
+    const nameOf = (topic: string) => (source === undefined ? topic : adoption.topicName(source, topic))
 
-  return Inbox.of({
-    store: db,
-    description: {
-      layer: "PgInbox.layer",
-      promise: "the inbox row, the handler's SQL and the progress commit in one transaction, or not at all",
-      gaps: [],
-      assumptions: [durability.synchronousCommit(explaining ? "checked at start" : "read")],
-      possible: []
-    },
-    retention: db.settings.retention.inbox === "forever" ? "forever" : Duration.millis(db.settings.retention.inbox),
-    transaction: transaction as Inbox["Service"]["transaction"],
-    admit: (holder, entries) =>
-      Effect.suspend(() => {
-        // Rule 11: of equal ids the first is admitted; rows are inserted in the order of their keys.
-        const first = new Map<string, number>()
-        entries.forEach(({ id }, index) => {
-          const key = inboxKey(id)
-          if (!first.has(key)) first.set(key, index)
+    /** Rule 14: the transaction's first statement records its backend, and refuses an epoch that is over. */
+    const begin = (holder: Holder): Effect.Effect<void, TransportError> =>
+      rows<{ consumer_group: number | null }>(
+        sql,
+        `SELECT ${db.schema}.begin_settlement($1, $2, $3, $4) AS consumer_group`,
+        [nameOf(holder.topic), holder.group, holder.partition, holder.epoch]
+      ).pipe(
+        Effect.mapError(toTransportError("transaction", holder.topic)),
+        Effect.flatMap(([row]) => {
+          if (row!.consumer_group === null) {
+            const { epoch, group, partition, topic } = holder
+            const reason = new Fenced({ group, partition, epoch })
+            return Effect.fail(new TransportError({ operation: "transaction", topic, reason }))
+          }
+          groups.set(groupKey(holder), row!.consumer_group)
+          return Effect.void
         })
-        return rows<{ id: string }>(
-          sql,
-          `INSERT INTO ${db.schema}.inbox (consumer_group, id, outcome)
-          SELECT $1, e.id, e.outcome FROM unnest($2::text[], $3::text[]) AS e(id, outcome) ORDER BY e.id COLLATE "C"
-          ON CONFLICT (consumer_group, id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
-            WHERE inbox.outcome = 'pending'
-          RETURNING id`,
-          [
-            groups.get(groupKey(holder)),
-            Array.from(first.keys()),
-            Array.from(first.values(), (index) => entries[index]!.outcome)
-          ]
-        ).pipe(
-          Effect.mapError(toTransportError("admit", holder.topic)),
-          Effect.map((admitted) => {
-            const fresh = new Array<boolean>(entries.length).fill(false)
-            for (const { id } of admitted) fresh[first.get(id)!] = true
-            return fresh
+      )
+
+    const transaction = <A, E, R>(holder: Holder, body: Effect.Effect<A, E, R>) =>
+      Effect.andThen(begin(holder), Effect.tapCause(body, probe)).pipe(
+        Effect.mapError((error) => new BodyFailed({ error })),
+        sql.withTransaction,
+        Effect.mapError((error) =>
+          error instanceof BodyFailed ? error.error : toTransportError("transaction", holder.topic)(error)
+        ),
+        // Whatever the app calls its client: the handler's SQL is in the message's transaction.
+        Effect.provideService(SqlClient.SqlClient, sql),
+        Effect.provideService(PgClient.PgClient, sql),
+        Effect.provideService(Transaction, { store: db, afterCommit: sql.afterCommit })
+      )
+
+    return Inbox.of({
+      store: db,
+      description: {
+        layer: "PgInbox.layer",
+        promise: "the inbox row, the handler's SQL and the progress commit in one transaction, or not at all",
+        gaps: [],
+        assumptions: [durability.synchronousCommit(explaining ? "checked at start" : "read")],
+        possible:
+          source === undefined
+            ? []
+            : [
+                `a group whose next messages the ${source.characteristics.name} transport no longer holds stops, and says which (RecordsGone)`
+              ]
+      },
+      retention: db.settings.retention.inbox === "forever" ? "forever" : Duration.millis(db.settings.retention.inbox),
+      transaction: transaction as Inbox["Service"]["transaction"],
+      admit: (holder, entries) =>
+        Effect.suspend(() => {
+          // Rule 11: of equal ids the first is admitted; rows are inserted in the order of their keys.
+          const first = new Map<string, number>()
+          entries.forEach(({ id }, index) => {
+            const key = inboxKey(id)
+            if (!first.has(key)) first.set(key, index)
           })
-        )
-      }),
-    deadLetter: (letters) =>
-      Effect.forEach(
-        // One batch is of one group; the seam does not say so.
-        Map.groupBy(letters, groupKey),
-        ([group, ofGroup]) =>
-          rows(sql, deadLetters.insertSelect(db, "$1::integer", "", 2), [
-            groups.get(group),
-            ...deadLetters.toColumns(ofGroup)
-          ]).pipe(Effect.mapError(toTransportError("dead-letter", ofGroup[0]!.topic))),
-        { discard: true }
-      ),
-    isInfrastructure: (error) => isInfrastructure(error, foreign)
-  })
+          return rows<{ id: string }>(
+            sql,
+            `INSERT INTO ${db.schema}.inbox (consumer_group, id, outcome)
+            SELECT $1, e.id, e.outcome FROM unnest($2::text[], $3::text[]) AS e(id, outcome) ORDER BY e.id COLLATE "C"
+            ON CONFLICT (consumer_group, id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
+              WHERE inbox.outcome = 'pending'
+            RETURNING id`,
+            [
+              groups.get(groupKey(holder)),
+              Array.from(first.keys()),
+              Array.from(first.values(), (index) => entries[index]!.outcome)
+            ]
+          ).pipe(
+            Effect.mapError(toTransportError("admit", holder.topic)),
+            Effect.map((admitted) => {
+              const fresh = new Array<boolean>(entries.length).fill(false)
+              for (const { id } of admitted) fresh[first.get(id)!] = true
+              return fresh
+            })
+          )
+        }),
+      deadLetter: (letters) =>
+        Effect.forEach(
+          // One batch is of one group; the seam does not say so.
+          Map.groupBy(letters, groupKey),
+          ([group, ofGroup]) =>
+            rows(sql, deadLetters.insertSelect(db, "$1::integer", "", 2), [
+              groups.get(group),
+              ...deadLetters.toColumns(ofGroup)
+            ]).pipe(Effect.mapError(toTransportError("dead-letter", ofGroup[0]!.topic))),
+          { discard: true }
+        ),
+      isInfrastructure: (error) => isInfrastructure(error, foreign),
+      adopt: (transport) => ({ transport: adoption.adopt(db, db.signals, transport), inbox: inboxOf(transport) })
+    })
+  }
+  return inboxOf(undefined)
 })
 
 /**
@@ -197,3 +210,60 @@ const make = Effect.gen(function* () {
  * @since 0.1.0
  */
 export const layer: Layer.Layer<Inbox, CompositionError | TransportError, PgSchema> = Layer.effect(Inbox, make)
+
+/**
+ * Where a group of another system's topic stands: to be moved from there.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Position {
+  /** Its transport's name, a colon, and its own: `kafka:payments`. */
+  readonly topic: string
+  readonly group: string
+  readonly partition: number
+  /** The last offset that is to count as settled. */
+  readonly offset: number
+}
+
+/**
+ * Moves a group that consumes a topic of another system: its next record is
+ * the first one after `offset`.
+ *
+ * **When to use**
+ *
+ * When its consumer has stopped with `RecordsGone`, and what is gone cannot be
+ * restored: forward, to accept the loss, or to the beginning of a topic that was
+ * made anew.
+ *
+ * **Gotchas**
+ *
+ * What is passed over is not handled. What is gone back over is not handled
+ * twice, where its ids are known. A consumer that holds the partition loses it,
+ * and goes on from here.
+ *
+ * @category maintenance
+ * @since 0.1.0
+ */
+export const moveTo = ({ group, offset, partition, topic }: Position): Effect.Effect<void, TransportError, PgSchema> =>
+  Effect.flatMap(PgSchema, (db) =>
+    rows(
+      db.control,
+      `WITH moved AS (
+        UPDATE ${db.schema}.cursor c SET settled = $4, epoch = c.epoch + 1
+        FROM ${db.schema}.topic t JOIN ${db.schema}.consumer_group g ON g.topic = t.id
+        WHERE t.name = $1 AND strpos(t.name, ':') > 0 AND g.name = $2 AND c.consumer_group = g.id AND c.partition = $3
+        RETURNING c.consumer_group, c.partition, c.epoch
+      )
+      UPDATE ${db.schema}.lease e SET claimed = $4, epoch = m.epoch FROM moved m
+      WHERE e.consumer_group = m.consumer_group AND e.partition = m.partition RETURNING 1`,
+      [topic, group, partition, BigInt(offset)]
+    ).pipe(
+      Effect.mapError(toTransportError("move", topic)),
+      Effect.flatMap((moved) => {
+        if (moved.length > 0) return Effect.void
+        const detail = `group "${group}" has no partition ${partition} of a topic of another system of this name, as in "kafka:payments"`
+        return Effect.fail(new TransportError({ operation: "move", topic, reason: new InvalidState({ detail }) }))
+      })
+    )
+  )

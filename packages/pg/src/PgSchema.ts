@@ -24,6 +24,7 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 import * as database from "./internal/database.ts"
 import * as migrator from "./internal/migrator.ts"
 import * as retention from "./internal/retention.ts"
+import * as signals from "./internal/signals.ts"
 import type { PgSchemaError } from "./PgSchemaError.ts"
 
 /**
@@ -32,7 +33,9 @@ import type { PgSchemaError } from "./PgSchemaError.ts"
  * @category services
  * @since 0.1.0
  */
-export class PgSchema extends Context.Service<PgSchema, database.Database>()("@surety/pg/PgSchema") {}
+export class PgSchema extends Context.Service<PgSchema, database.Database & { readonly signals: signals.Signals }>()(
+  "@surety/pg/PgSchema"
+) {}
 
 /**
  * For how long what is over is kept.
@@ -122,10 +125,11 @@ export const layerWith = (options: Options): Layer.Layer<PgSchema, PgSchemaError
         maxRecordBytes: options.maxRecordBytes ?? 1024 * 1024,
         retention: { log: toRetention(options.retention?.log), inbox: toRetention(options.retention?.inbox) }
       })
-      if (yield* Backend.explaining) return made
-      yield* options.migrations === "verify" ? migrator.verify(made) : migrator.run(made)
-      yield* retention.sweep(made)
-      return made
+      if (!(yield* Backend.explaining)) {
+        yield* options.migrations === "verify" ? migrator.verify(made) : migrator.run(made)
+        yield* retention.sweep(made)
+      }
+      return { ...made, signals: yield* signals.make(made) }
     })
   ).pipe(Layer.provide(Reactivity.layer))
 

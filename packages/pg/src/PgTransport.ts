@@ -36,7 +36,6 @@ import * as delayed from "./internal/delayed.ts"
 import * as durability from "./internal/durability.ts"
 import { toTransportError } from "./internal/errors.ts"
 import * as publisher from "./internal/publisher.ts"
-import * as signals from "./internal/signals.ts"
 import * as subscription from "./internal/subscription.ts"
 import * as topics from "./internal/topics.ts"
 import { PgSchema } from "./PgSchema.ts"
@@ -47,10 +46,9 @@ const make = Effect.gen(function* () {
     maxRecordBytes,
     retention: { log: logRetention }
   } = db.settings
-  const signal = yield* signals.make(db)
   const declare = topics.make(db)
-  const publish = yield* publisher.make(db, signal)
-  const delayedAdded = yield* delayed.deliver(db, signal)
+  const publish = yield* publisher.make(db, db.signals)
+  const delayedAdded = yield* delayed.deliver(db, db.signals)
 
   /** Returns the bytes of all records. */
   const checkSizes = ({ name: topic }: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) => {
@@ -105,11 +103,11 @@ const make = Effect.gen(function* () {
         const topic = yield* declare(declaration)
         if (!(yield* inTransaction(db))) return yield* publish(topic, records, total)
         const partitions = yield* publisher.insert(db, db.sql, topic, records)
-        yield* db.sql.afterCommit(Effect.sync(() => signal.stored(topic.id, partitions)))
+        yield* db.sql.afterCommit(Effect.sync(() => db.signals.stored(topic.id, partitions)))
       }),
     inTransaction: inTransaction(db),
     outsideTransaction: outsideTransaction(db),
-    subscribe: (options) => subscription.make(db, signal, declare, options),
+    subscribe: (options) => subscription.make(db, db.signals, declare, options),
     holdbacks: (topic) =>
       rows<{ pid: number; app: string | null; state: string | null; age: number | null }>(
         db.control,

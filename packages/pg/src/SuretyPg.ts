@@ -5,6 +5,7 @@
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import type { Acks } from "@surety/core/Acks"
+import type { ConsumeError } from "@surety/core/ConsumeError"
 import type { DeadLetters } from "@surety/core/DeadLetters"
 import type { DelayedDelivery } from "@surety/core/DelayedDelivery"
 import type { AtLeastOnce, AtMostOnce, CompositionError, ExactlyOnce } from "@surety/core/Guarantee"
@@ -21,6 +22,17 @@ import * as PgSchema from "./PgSchema.ts"
 import type { PgSchemaError } from "./PgSchemaError.ts"
 import * as PgTransport from "./PgTransport.ts"
 
+type Services =
+  | AtMostOnce
+  | AtLeastOnce
+  | ExactlyOnce
+  | Transport
+  | Acks
+  | DelayedDelivery
+  | Inbox
+  | Outbox
+  | DeadLetters
+
 /**
  * All guarantees over one schema, with options.
  *
@@ -29,14 +41,10 @@ import * as PgTransport from "./PgTransport.ts"
  */
 export const layerWith = (
   options: PgSchema.Options
-): Layer.Layer<
-  AtMostOnce | AtLeastOnce | ExactlyOnce | Transport | Acks | DelayedDelivery | Inbox | Outbox | DeadLetters,
-  PgSchemaError | CompositionError | TransportError,
-  PgClient.PgClient
-> =>
+): Layer.Layer<Services | PgSchema.PgSchema, PgSchemaError | CompositionError | TransportError, PgClient.PgClient> =>
   Surety.layer.pipe(
     Layer.provideMerge(Layer.mergeAll(PgTransport.layer, PgInbox.layer, PgOutbox.layer, PgDeadLetters.layer)),
-    Layer.provide(PgSchema.layerWith(options))
+    Layer.provideMerge(PgSchema.layerWith(options))
   )
 
 /**
@@ -56,3 +64,34 @@ export const layerWith = (
  * @since 0.1.0
  */
 export const layer = layerWith({})
+
+/**
+ * All guarantees over a transport of another system and a schema: what is
+ * published goes through the outbox and its relay, and exactly-once consumers
+ * settle in the database.
+ *
+ * **Details**
+ *
+ * The dead letters are those of exactly-once consumers, and of the relay. At
+ * least once, a message's dead letter is where its transport keeps it.
+ *
+ * **Example**
+ *
+ * ```ts
+ * class Broker extends Channel.make("Broker") {}
+ * const Live = SuretyPg.layerAcross().pipe(
+ *   Layer.provide(KafkaTransport.layer({ acks: "all" })),
+ *   Channel.on(Broker),
+ *   Layer.provideMerge(SuretyPg.layer)
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerAcross = (
+  options?: PgOutbox.RelayOptions
+): Layer.Layer<Services, CompositionError | ConsumeError | TransportError, Transport | Acks | PgSchema.PgSchema> =>
+  Surety.layer.pipe(
+    Layer.provideMerge(Layer.mergeAll(PgOutbox.layerRelay(options), PgInbox.layer, PgOutbox.layer, PgDeadLetters.layer))
+  )

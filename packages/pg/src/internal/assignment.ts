@@ -44,22 +44,14 @@ export type Change = <A extends object>(
   client?: Effect.Effect<PgClient>
 ) => Effect.Effect<A, TransportError>
 
-export const make = (
-  db: Database,
-  signals: Signals,
-  group: Group,
-  lease: Lease,
-  options: {
-    readonly revoked: Effect.Effect<void, TransportError>
-    /** It is no longer served, whether or not the database can be told. */
-    readonly released: () => void
-  }
-): Assignment => {
+/** The condition under which the lease is held, by the first parameters of a change. */
+const held = "consumer_group = $1 AND partition = $2 AND epoch = $3"
+
+/** What the holder of a lease changes, and how it fails. */
+export const changes = (db: Database, group: Group, lease: Lease) => {
   const { partition } = lease
   const { topic } = group
   const epoch = Number(lease.epoch)
-  const appended = signals.partition(topic.id, partition)
-  let position = lease.settled
 
   const failed = (operation: string) => {
     const toError = toTransportError(operation, topic.name)
@@ -78,7 +70,26 @@ export const make = (
       Effect.mapError(failed(operation)),
       Effect.flatMap(([row]) => (row === undefined ? Effect.fail(fenced(operation)) : Effect.succeed(row)))
     )
-  const held = "consumer_group = $1 AND partition = $2 AND epoch = $3"
+  return { change, failed }
+}
+
+export const make = (
+  db: Database,
+  signals: Signals,
+  group: Group,
+  lease: Lease,
+  options: {
+    readonly revoked: Effect.Effect<void, TransportError>
+    /** It is no longer served, whether or not the database can be told. */
+    readonly released: () => void
+  }
+): Assignment => {
+  const { partition } = lease
+  const { topic } = group
+  const epoch = Number(lease.epoch)
+  const appended = signals.partition(topic.id, partition)
+  let position = lease.settled
+  const { change, failed } = changes(db, group, lease)
 
   const claim = (max: number): Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError> =>
     Effect.suspend(() => {

@@ -5,9 +5,9 @@ import type { Change, Group } from "./assignment.ts"
 import { type Database, inRealTime, rows } from "./database.ts"
 import * as deadLetters from "./deadLetters.ts"
 import { toTransportError } from "./errors.ts"
-import { type ClaimRow, toClaimed } from "./records.ts"
+import { type ClaimRow, fieldColumns, toClaimed } from "./records.ts"
 import type { Signals } from "./signals.ts"
-import { escapeOptional, nullText, unescape } from "./text.ts"
+import { nullText, unescape } from "./text.ts"
 
 interface ParkedRow {
   readonly log_offset: bigint
@@ -65,9 +65,10 @@ export const make = (
           "park",
           `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR NO KEY UPDATE),
           due AS (
-            SELECT p.log_offset, nullif(p.key, '${nullText}') AS key,
+            SELECT p.log_offset, p.id, nullif(p.key, '${nullText}') AS key, p.headers, p.published_at, p.payload,
               CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000.0) END AS due_at
-            FROM unnest($4::bigint[], $5::text[], $6::bigint[]) AS p(log_offset, key, due_at)
+            FROM unnest($4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bytea[])
+              AS p(log_offset, due_at, id, key, headers, published_at, payload)
           ),
           again AS (
             UPDATE ${db.schema}.redelivery r SET due_at = due.due_at FROM held, due
@@ -77,17 +78,19 @@ export const make = (
             INSERT INTO ${db.schema}.redelivery (
               consumer_group, partition, log_offset, id, key, headers, published_at, payload, due_at, stored_at
             )
-            SELECT held.consumer_group, held.partition, l.log_offset, l.id, due.key, l.headers, l.published_at, l.payload, due.due_at, l.stored_at
-            FROM held, due JOIN ${db.schema}.log l
-              ON l.topic = $7 AND l.partition = $2 AND l.log_offset = due.log_offset
+            -- Rule 22: as old as it was in the log.
+            SELECT held.consumer_group, held.partition, due.log_offset, due.id, due.key, due.headers, due.published_at, due.payload, due.due_at,
+              coalesce(l.stored_at, clock_timestamp())
+            FROM held CROSS JOIN due
+            LEFT JOIN ${db.schema}.log l ON l.topic = $11 AND l.partition = $2 AND l.log_offset = due.log_offset
             ON CONFLICT DO NOTHING
           )
           SELECT 1 AS held FROM held`,
           [
             records.map(({ offset }) => BigInt(offset)),
-            records.map(({ key }) => escapeOptional(key)),
             // The client wants the elements of an array to be of one size.
             records.map(({ dueAt }) => BigInt(Math.ceil(dueAt ?? -1))),
+            ...fieldColumns(records.map(({ key, record }) => ({ ...record, key }))),
             group.topic.id
           ]
         )

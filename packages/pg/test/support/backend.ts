@@ -98,26 +98,36 @@ const makeProxy = (upstream: { readonly host: string; readonly port: number }) =
     ({ close }) => Effect.sync(close)
   )
 
-const lease = "3 seconds"
-
-const makeNode = Effect.fnUntraced(function* (
-  name: string
-): Effect.fn.Return<TransportTest.Node, unknown, Database | Scope.Scope> {
-  const { url } = yield* Database
+/** The database behind a proxy of its own. */
+export const proxied = Effect.fnUntraced(function* (url: Redacted.Redacted) {
   const target = new URL(Redacted.value(url))
   const proxy = yield* makeProxy({ host: target.hostname, port: Number(target.port === "" ? 5432 : target.port) })
   target.hostname = "127.0.0.1"
   target.port = String(proxy.port)
+  return { proxy, url: Redacted.make(target.href) }
+})
+
+export const lease = "3 seconds"
+
+/** Writes a row of the suite, in the transaction of the calling fiber. */
+export const applyWith =
+  (sql: PgClient.PgClient): TransportTest.Node["apply"] =>
+  (row) =>
+    Effect.asVoid(sql`INSERT INTO applied (topic, applied) VALUES (${row.topic}, ${JSON.stringify(row)})`)
+
+const makeNode = Effect.fnUntraced(function* (
+  name: string
+): Effect.fn.Return<TransportTest.Node, unknown, Database | Scope.Scope> {
+  const { proxy, url } = yield* proxied((yield* Database).url)
   const context = yield* Layer.build(
     SuretyPg.layerWith({ lease, pollInterval: "200 millis" }).pipe(
-      Layer.provideMerge(PgClient.layer({ url: Redacted.make(target.href), applicationName: name, maxConnections: 8 }))
+      Layer.provideMerge(PgClient.layer({ url, applicationName: name, maxConnections: 8 }))
     )
   )
   const sql = Context.get(context, PgClient.PgClient)
   return {
     services: context,
-    apply: (row) =>
-      Effect.asVoid(sql`INSERT INTO applied (topic, applied) VALUES (${row.topic}, ${JSON.stringify(row)})`),
+    apply: applyWith(sql),
     disconnect: (how) => Effect.sync(how === "lost" ? proxy.lose : proxy.freeze),
     reconnect: Effect.sync(proxy.restore)
   }

@@ -2,6 +2,15 @@
 import { bodyQuote, fencedCode, invalidStateCode, literal, type Names, refusedCode } from "./common.ts"
 
 export const groupFunctions = ({ channel, schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
+  // Those that the group has already stay as they are.
+  `CREATE FUNCTION ${s}.add_partitions(p_group integer, p_partitions integer[], p_settled bigint[]) RETURNS void LANGUAGE sql AS ${body}
+  WITH added AS (
+    INSERT INTO ${s}.cursor (consumer_group, partition, settled)
+    SELECT p_group, u.partition, u.settled FROM unnest(p_partitions, p_settled) AS u(partition, settled)
+    ON CONFLICT (consumer_group, partition) DO NOTHING RETURNING partition, settled
+  )
+  INSERT INTO ${s}.lease (consumer_group, partition, claimed) SELECT p_group, partition, settled FROM added
+${body}`,
   // Rule 7: "latest" is the horizon, not the end of the sequence.
   `CREATE FUNCTION ${s}.register_group(p_topic integer, p_name text, p_from text) RETURNS integer LANGUAGE plpgsql AS ${body}
 DECLARE
@@ -17,12 +26,8 @@ BEGIN
     RETURN v_group;
   END IF;
   v_settled := CASE p_from WHEN 'latest' THEN ${s}.horizon(p_topic) ELSE 0 END;
-  WITH added AS (
-    INSERT INTO ${s}.cursor (consumer_group, partition, settled)
-    SELECT v_group, p, v_settled FROM ${s}.topic t, generate_series(0, t.partitions - 1) AS p WHERE t.id = p_topic
-    RETURNING partition
-  )
-  INSERT INTO ${s}.lease (consumer_group, partition, claimed) SELECT v_group, partition, v_settled FROM added;
+  PERFORM ${s}.add_partitions(v_group, array_agg(p), array_agg(v_settled))
+    FROM ${s}.topic t, generate_series(0, t.partitions - 1) AS p WHERE t.id = p_topic;
   RETURN v_group;
 END ${body}`,
   // What a member must not do beside another one of its group.
@@ -94,6 +99,39 @@ BEGIN
     RETURNING c.id, c.consumer_group, c.partition, c.epoch, c.settled
   )
   UPDATE ${s}.lease e SET epoch = r.epoch, holder = p_member, expires_at = clock_timestamp() + p_lease
+    FROM raised r WHERE e.consumer_group = r.consumer_group AND e.partition = r.partition
+    RETURNING r.id, r.partition, r.epoch, r.settled, e.claimed;
+END ${body}`,
+  // Rule 24: a group of another transport's topic, which has no log here. A partition goes on after what was settled there
+  // when this schema first heard of it, and after what is settled here from then on.
+  `CREATE FUNCTION ${s}.adopt_group(p_topic text, p_name text, p_partitions integer[], p_settled bigint[])
+RETURNS TABLE (topic integer, consumer_group integer) LANGUAGE plpgsql AS ${body}
+#variable_conflict use_column
+DECLARE
+  v_topic integer;
+  v_group integer;
+BEGIN
+  INSERT INTO ${s}.topic (name, partitions) SELECT p_topic, cardinality(p_partitions)
+    WHERE NOT EXISTS (SELECT FROM ${s}.topic WHERE name = p_topic) ON CONFLICT (name) DO NOTHING;
+  SELECT t.id INTO STRICT v_topic FROM ${s}.topic t WHERE t.name = p_topic;
+  INSERT INTO ${s}.consumer_group (topic, name) SELECT v_topic, p_name
+    WHERE NOT EXISTS (SELECT FROM ${s}.consumer_group WHERE topic = v_topic AND name = p_name) ON CONFLICT (topic, name) DO NOTHING;
+  SELECT g.id INTO STRICT v_group FROM ${s}.consumer_group g WHERE g.topic = v_topic AND g.name = p_name;
+  PERFORM ${s}.add_partitions(v_group, p_partitions, p_settled);
+  RETURN QUERY SELECT v_topic, v_group;
+END ${body}`,
+  // Whoever the other transport has given a partition to: what an earlier holder has open is ended, as by acquire.
+  `CREATE FUNCTION ${s}.adopt(p_group integer, p_partition integer, p_settled bigint)
+RETURNS TABLE (id integer, partition smallint, epoch bigint, settled bigint, claimed bigint) LANGUAGE plpgsql AS ${body}
+#variable_conflict use_column
+BEGIN
+  PERFORM ${s}.add_partitions(p_group, ARRAY[p_partition], ARRAY[p_settled]);
+  PERFORM ${s}.terminate(ARRAY(SELECT c.id FROM ${s}.cursor c WHERE c.consumer_group = p_group AND c.partition = p_partition));
+  RETURN QUERY WITH raised AS (
+    UPDATE ${s}.cursor c SET epoch = c.epoch + 1 WHERE c.consumer_group = p_group AND c.partition = p_partition
+    RETURNING c.id, c.consumer_group, c.partition, c.epoch, c.settled
+  )
+  UPDATE ${s}.lease e SET epoch = r.epoch
     FROM raised r WHERE e.consumer_group = r.consumer_group AND e.partition = r.partition
     RETURNING r.id, r.partition, r.epoch, r.settled, e.claimed;
 END ${body}`,
