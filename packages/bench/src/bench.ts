@@ -37,7 +37,10 @@ const measure = Effect.fnUntraced(function* (
 ) {
   const failures: Array<Failure> = []
   const taking = contestants.flatMap((contestant) => {
-    const run = workload.run(contestant.opened, contestant.database, size)
+    const run =
+      workload.of === undefined || workload.of === contestant.system.role
+        ? workload.run(contestant.opened, contestant.database, size)
+        : undefined
     return run === undefined ? [] : [{ contestant, run, values: [] as Array<ReadonlyArray<number>>, failed: false }]
   })
   for (let repetition = 0; repetition <= repetitions; repetition++) {

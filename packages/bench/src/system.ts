@@ -36,6 +36,8 @@ export interface Opened {
   readonly exactlyOnceEach?: Part<Consuming>
   /** Exactly-once: a handler with one UPDATE per batch. */
   readonly exactlyOnceBatch?: Part<Consuming>
+  /** Message by message, while a consumer with a handler that does nothing waits for them. */
+  readonly deliver?: Part<Delivering>
 }
 
 export interface Part<A> {
@@ -59,6 +61,12 @@ export interface Consuming {
   readonly consume: (watch: Watch) => Effect.Effect<unknown, unknown, Scope.Scope>
   /** How many messages would be handled again after a restart. */
   readonly unsettled: Effect.Effect<number, unknown>
+}
+
+export interface Delivering {
+  readonly publish: (message: Message) => Effect.Effect<unknown, unknown>
+  /** As for `Consuming`. */
+  readonly consume: (watch: Watch) => Effect.Effect<unknown, unknown, Scope.Scope>
 }
 
 /** Called by the handlers. */

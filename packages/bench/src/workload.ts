@@ -1,6 +1,6 @@
 /** What is measured of each system: one file each in `workloads`. */
 import { type Effect, Schema, type Scope } from "effect"
-import type { Database, Opened } from "./system.ts"
+import type { Database, Opened, Role } from "./system.ts"
 
 export type Unit = "messages/s" | "ms" | "×"
 
@@ -30,8 +30,10 @@ export interface Size {
 export interface Workload {
   readonly name: string
   readonly rows: ReadonlyArray<Row>
-  /** Left out of `--quick`, because it takes long. */
+  /** Left out of `--quick` unless it is named, because it takes long. */
   readonly long?: boolean
+  /** Only for systems of this role. */
+  readonly of?: Role
   /** How one run of it is made by a system, or `undefined` when the system has no means for it. */
   readonly run: (opened: Opened, database: Database, size: Size) => Run | undefined
 }

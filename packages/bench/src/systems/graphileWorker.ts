@@ -7,7 +7,7 @@ import { Logger, makeWorkerUtils, run, type TaskSpec, WorkerPreset } from "graph
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
 import { inParallel, makePool, transact } from "../promises.ts"
-import type { Consuming, Database, Opened, Part, Publishing, System } from "../system.ts"
+import type { Consuming, Database, Opened, Part, Publishing, System, Watch } from "../system.ts"
 
 const connections = 16
 const concurrentJobs = 24
@@ -21,6 +21,8 @@ const logger = new Logger(() => (level, message) => {
 const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
   const connectionString = Redacted.value(url)
   const pool = yield* makePool(connectionString, connections)
+  pool.on("error", (error) => console.error(error))
+  pool.on("connect", (client) => client.on("error", (error) => console.error(error)))
   const utils = yield* Effect.acquireRelease(
     Effect.tryPromise(async () => {
       const utils = await makeWorkerUtils({ pgPool: pool, logger })
@@ -53,38 +55,40 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
     }
   }
 
+  const work = (watch: Watch) =>
+    Effect.acquireRelease(
+      Effect.tryPromise(() =>
+        run({
+          preset: {
+            extends: [WorkerPreset],
+            worker: {
+              connectionString,
+              logger,
+              concurrentJobs,
+              maxPoolSize: concurrentJobs + 1,
+              localQueue,
+              completeJobBatchDelay: 0,
+              failJobBatchDelay: 0
+            }
+          },
+          noHandleSignals: true,
+          taskList: {
+            [task]: (payload) => {
+              watch.begins()
+              watch.handled(payload as Message.Message)
+            }
+          },
+          parsedCronItems: []
+        })
+      ),
+      (runner) => Effect.promise(() => runner.stop())
+    )
+
   const consuming = (settings: string, specOf: (message: Message.Message) => TaskSpec): Part<Consuming> => ({
     settings,
     begin: Effect.succeed({
       fill: (messages) => Effect.tryPromise(() => addJobs(messages, specOf)),
-      consume: (watch) =>
-        Effect.acquireRelease(
-          Effect.tryPromise(() =>
-            run({
-              preset: {
-                extends: [WorkerPreset],
-                worker: {
-                  connectionString,
-                  logger,
-                  concurrentJobs,
-                  maxPoolSize: concurrentJobs + 1,
-                  localQueue,
-                  completeJobBatchDelay: 0,
-                  failJobBatchDelay: 0
-                }
-              },
-              noHandleSignals: true,
-              taskList: {
-                [task]: (payload) => {
-                  watch.begins()
-                  watch.handled(payload as Message.Message)
-                }
-              },
-              parsedCronItems: []
-            })
-          ),
-          (runner) => Effect.promise(() => runner.stop())
-        ),
+      consume: work,
       unsettled: Effect.map(count("0 AS distinct"), ([row]) => row!.total)
     })
   })
@@ -108,6 +112,13 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
       )
     ),
     publishBatches: publishing("addJobs", (messages) => addJobs(messages, () => ({}))),
+    deliver: {
+      settings: `addJob, ${settings}`,
+      begin: Effect.succeed({
+        publish: (message) => Effect.tryPromise(() => utils.addJob(task, message)),
+        consume: work
+      })
+    },
     consume: consuming(settings, () => ({})),
     consumeOrdered: consuming(`queueName per key, ${settings}`, ({ account }) => ({ queueName: String(account) }))
   } satisfies Opened

@@ -5,11 +5,11 @@
  * skips what a slow transaction commits late.
  */
 import { Effect, Redacted } from "effect"
-import type { PoolClient } from "pg"
+import { Client, type PoolClient } from "pg"
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
 import { inParallel, inTransaction, makePool, transact } from "../promises.ts"
-import type { Consuming, Database, Opened, Part, Publishing, System } from "../system.ts"
+import type { Consuming, Database, Opened, Part, Publishing, System, Watch } from "../system.ts"
 
 const partitions = 4
 const batchSize = 500
@@ -37,6 +37,14 @@ const read = {
   name: "read",
   text: `SELECT l.log_offset, l.id, l.body FROM hand.log l
     WHERE l.partition = $1 AND l.log_offset > $2 ORDER BY l.log_offset LIMIT ${batchSize}`
+}
+const readAll = {
+  name: "read-all",
+  text: `SELECT log_offset, body FROM hand.log WHERE log_offset > $1 ORDER BY log_offset LIMIT ${batchSize}`
+}
+const insertAndNotify = {
+  name: "insert-and-notify",
+  text: "WITH inserted AS (INSERT INTO hand.log (partition, id, body) VALUES ($1, $2, $3)) SELECT pg_notify('hand', '')"
 }
 const admit = {
   name: "admit",
@@ -152,6 +160,32 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
     })
   })
 
+  /** Woken by a notification; those that come meanwhile share the next read. */
+  const listen = async (watch: Watch) => {
+    const client = new Client({ connectionString: Redacted.value(url) })
+    await client.connect()
+    let reading = false
+    let again = false
+    let settled = "0"
+    const readOn = async () => {
+      do {
+        again = false
+        const { rows } = await client.query<Row>({ ...readAll, values: [settled] })
+        for (const { body } of rows) watch.handled(JSON.parse(body.toString()))
+        settled = rows.at(-1)?.log_offset ?? settled
+      } while (again)
+      reading = false
+    }
+    client.on("notification", () => {
+      again = true
+      if (reading) return
+      reading = true
+      void readOn()
+    })
+    await client.query("LISTEN hand")
+    return client
+  }
+
   const nothing = async () => {}
   const lanes = `pg, ${partitions} lanes, batches of ${batchSize}`
   return {
@@ -170,6 +204,17 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
     publishBatches: publishing("pg, INSERT … SELECT unnest", async (messages) => {
       for (const chunk of Message.chunksOf(messages, 1000)) await publishBatch(chunk)
     }),
+    deliver: {
+      settings: "pg, INSERT with pg_notify, LISTEN",
+      begin: Effect.succeed({
+        publish: (message) => Effect.tryPromise(() => pool.query({ ...insertAndNotify, values: columnsOf(message) })),
+        consume: (watch) =>
+          Effect.acquireRelease(
+            Effect.tryPromise(() => listen(watch)),
+            (client) => Effect.promise(() => client.end())
+          )
+      })
+    },
     consume: consuming(lanes, nothing, false),
     consumeOrdered: consuming(lanes, nothing, false),
     exactlyOnceEach: consuming(

@@ -52,22 +52,30 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
     }))
   })
 
-  const consuming = (
-    settings: string,
-    fibers: number,
-    take: (queue: Queue, watch: Watch) => Effect.Effect<void, unknown>
-  ): Part<Consuming> => ({
+  type Take = (queue: Queue, watch: Watch) => Effect.Effect<void, unknown>
+
+  const takeOn = (fibers: number, take: Take) => (queue: Queue, watch: Watch) =>
+    Effect.forkScoped(
+      Effect.all(
+        Array.from({ length: fibers }, () => Effect.forever(take(queue, watch))),
+        { concurrency: "unbounded", discard: true }
+      )
+    )
+
+  const count: Take = (queue, watch) =>
+    queue.take((message) =>
+      Effect.sync(() => {
+        watch.begins()
+        watch.handled(message)
+      })
+    )
+
+  const consuming = (settings: string, fibers: number, take: Take): Part<Consuming> => ({
     settings,
     begin: Effect.map(newQueue, ({ name, queue }) => ({
       fill: (messages) =>
         Effect.forEach(messages, (message) => offer(queue, message), { concurrency: 64, discard: true }),
-      consume: (watch) =>
-        Effect.forkScoped(
-          Effect.all(
-            Array.from({ length: fibers }, () => Effect.forever(take(queue, watch))),
-            { concurrency: "unbounded", discard: true }
-          )
-        ),
+      consume: (watch) => takeOn(fibers, take)(queue, watch),
       unsettled: Effect.map(
         sql<{
           n: number
@@ -92,14 +100,14 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
         { concurrency: connections, discard: true }
       )
     ),
-    consume: consuming(`${takers} takers, maxConnections ${connections}`, takers, (queue, watch) =>
-      queue.take((message) =>
-        Effect.sync(() => {
-          watch.begins()
-          watch.handled(message)
-        })
-      )
-    ),
+    deliver: {
+      settings: `offer, ${connections} takers, pollInterval 10 millis, maxConnections ${connections}`,
+      begin: Effect.map(newQueue, ({ queue }) => ({
+        publish: (message) => offer(queue, message),
+        consume: (watch) => takeOn(connections, count)(queue, watch)
+      }))
+    },
+    consume: consuming(`${takers} takers, maxConnections ${connections}`, takers, count),
     exactlyOnceEach: consuming(
       `take in sql.withTransaction, ${connections - 2} takers, maxConnections ${connections}`,
       connections - 2,

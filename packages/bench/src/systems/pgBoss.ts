@@ -92,13 +92,14 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
   const shown = ({ batchSize, localConcurrency }: WorkOptions) =>
     `batchSize ${batchSize}, localConcurrency ${localConcurrency}, burstWhenBatchFull`
 
+  const count = (watch: Watch) => async (jobs: ReadonlyArray<Job<Message.Message>>) => {
+    watch.begins()
+    for (const { data } of jobs) watch.handled(data)
+  }
   const nothing = (batchSize: number, localConcurrency: number, byKey: boolean) => {
     const options = { ...burst, batchSize, localConcurrency }
     return consuming(`${byKey ? "policy key_strict_fifo, " : ""}${shown(options)}`, { byKey }, (queue, watch) =>
-      boss.work<Message.Message>(queue, options, async (jobs) => {
-        watch.begins()
-        for (const { data } of jobs) watch.handled(data)
-      })
+      boss.work<Message.Message>(queue, options, count(watch))
     )
   }
 
@@ -131,6 +132,19 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
       )
     ),
     publishBatches: publishing("boss.insert", (queue, messages) => insert(queue, messages, false)),
+    deliver: {
+      settings: "boss.send, useListenNotify, notify: true, batchSize 100, localConcurrency 2",
+      begin: Effect.map(newQueue({ notify: true }), (queue) => ({
+        publish: (message) => Effect.tryPromise(() => boss.send(queue, message)),
+        consume: (watch) =>
+          Effect.acquireRelease(
+            Effect.tryPromise(() =>
+              boss.work<Message.Message>(queue, { ...burst, batchSize: 100, localConcurrency: 2 }, count(watch))
+            ),
+            () => Effect.promise(() => boss.offWork(queue))
+          )
+      }))
+    },
     consume: nothing(1000, 2, false),
     consumeOrdered: nothing(1000, 1, true),
     exactlyOnceEach: transactional(500, 1, async (jobs, tx) => {

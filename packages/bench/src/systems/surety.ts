@@ -77,7 +77,7 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
     )
 
   const consumed = `${partitions} partitions, concurrency 8, prefetch ${prefetch}`
-  const direct = consuming("at-least-once", (topic, watch) =>
+  const directly = (topic: Topic.Topic<typeof Message.Message, "at-least-once">, watch: Watch) =>
     Consumer.make(topic, {
       group,
       concurrency: 8,
@@ -88,7 +88,7 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
           watch.handled(message)
         })
     })
-  )
+  const direct = consuming("at-least-once", directly)
   const transactional = `${partitions} partitions, one transaction for up to ${batchSize} messages, prefetch ${prefetch}`
 
   return {
@@ -122,6 +122,13 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
           discard: true
         })
       )
+    },
+    deliver: {
+      settings: `Producer.publish, ${consumed}`,
+      begin: Effect.map(newTopic("at-least-once"), (topic) => ({
+        publish: (message) => Effect.provide(Producer.publish(topic, message), context),
+        consume: (watch) => Effect.provide(Consumer.start(directly(topic, watch)), context)
+      }))
     },
     consume: { settings: consumed, begin: direct },
     consumeOrdered: { settings: consumed, begin: direct },

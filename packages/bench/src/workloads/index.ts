@@ -4,9 +4,11 @@ import { consume } from "./consume.ts"
 import { consumeOrdered } from "./consumeOrdered.ts"
 import { exactlyOnceBatch } from "./exactlyOnceBatch.ts"
 import { exactlyOnceEach } from "./exactlyOnceEach.ts"
+import { latency } from "./latency.ts"
 import { publishBatches } from "./publishBatches.ts"
 import { publishEach } from "./publishEach.ts"
 import { publishInTransaction } from "./publishInTransaction.ts"
+import { snapshot } from "./snapshot.ts"
 
 export const workloads: ReadonlyArray<Workload> = [
   publishEach,
@@ -15,5 +17,7 @@ export const workloads: ReadonlyArray<Workload> = [
   consume,
   consumeOrdered,
   exactlyOnceEach,
-  exactlyOnceBatch
+  exactlyOnceBatch,
+  latency,
+  snapshot
 ]
