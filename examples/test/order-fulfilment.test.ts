@@ -170,6 +170,7 @@ describe("npm run example order-fulfilment", () => {
         const { code, stderr, stdout } = yield* run(["scripts/example.ts", "order-fulfilment"])
         assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: [] })
         const report = stdout.join("\n")
+        assert.match(report, /^promises +orders exactly-once, page-views at-most-once, shipments at-least-once$/m)
         assert.match(report, /^shipments +240,/m)
         assert.match(report, /^dead letters [1-9]\d+ redriven, 0 left$/m)
         assert.match(report, /^Every order was reserved once and shipped once\.$/m)

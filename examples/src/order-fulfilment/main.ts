@@ -3,7 +3,7 @@
  * and two worker processes, of which one is stopped and one is killed in the
  * middle. Stock runs out, and a depot is closed: what cannot be served goes to
  * the dead letters, and is redriven once it can. Ends by itself, with 0 when
- * every order was served once.
+ * every order was served once. What that rests on, it explains by itself.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import * as PgClient from "@effect/sql-pg/PgClient"
@@ -11,6 +11,7 @@ import { DeadLetters } from "@surety/core"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as TestPostgres from "@surety/testing/TestPostgres"
 import { Console, Effect, Layer, type Redacted, Schema, Stream, SubscriptionRef } from "effect"
+import { promises } from "./app.ts"
 import { discrepancies } from "./audit.ts"
 import * as CarrierApi from "./carrierApi.ts"
 import * as Input from "./input.ts"
@@ -67,6 +68,7 @@ const program = Effect.gen(function* () {
     const found = yield* discrepancies(parcels)
     yield* Console.log(
       [
+        `promises     ${yield* promises}`,
         `orders       ${Input.orders.length}, each published twice; a worker was stopped, and one killed`,
         `shipments    ${parcels.size}, for which the carrier was asked ${requests} times`,
         `page views   ${counted} counted of ${Input.views.length}`,

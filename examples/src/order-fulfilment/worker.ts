@@ -5,15 +5,11 @@
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import * as PgClient from "@effect/sql-pg/PgClient"
-import { Consumer } from "@surety/core"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import { Config, Effect, Layer, Logger, References, Stdio, Stream } from "effect"
 import { FetchHttpClient } from "effect/http"
-import { Carrier, Dispatch } from "./carrier.ts"
-import { Stock } from "./stock.ts"
-import { Views } from "./views.ts"
-
-const Consumers = Layer.mergeAll(Consumer.layer(Stock), Consumer.layer(Dispatch), Consumer.layer(Views))
+import { Consumers } from "./app.ts"
+import { Carrier } from "./carrier.ts"
 
 const CarrierLive = Layer.unwrap(Effect.map(Config.String("CARRIER_URL"), Carrier.layer)).pipe(
   Layer.provide(FetchHttpClient.layer)
