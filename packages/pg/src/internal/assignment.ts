@@ -174,11 +174,20 @@ export const make = (
       Effect.asVoid(
         change(
           "count",
-          `INSERT INTO ${db.schema}.attempt AS a (consumer_group, partition, log_offset, claims, failures)
-          SELECT consumer_group, partition, $4, $5, $6 FROM ${db.schema}.cursor WHERE ${held}
-          ON CONFLICT (consumer_group, partition, log_offset)
-            DO UPDATE SET claims = excluded.claims, failures = excluded.failures
-          RETURNING 1 AS held`,
+          // Late, another worker's settlement has passed it: the lock waits for one that is just doing so (invariant 22).
+          `WITH held AS (
+            SELECT consumer_group, partition, settled FROM ${db.schema}.cursor WHERE ${held} FOR SHARE
+          ), counted AS (
+            INSERT INTO ${db.schema}.attempt (consumer_group, partition, log_offset, claims, failures)
+            SELECT held.consumer_group, held.partition, $4::bigint, $5::integer, $6::integer FROM held
+            WHERE held.settled < $4::bigint OR EXISTS (
+              SELECT FROM ${db.schema}.redelivery r
+              WHERE r.consumer_group = held.consumer_group AND r.partition = held.partition AND r.log_offset = $4::bigint
+            )
+            ON CONFLICT (consumer_group, partition, log_offset)
+              DO UPDATE SET claims = excluded.claims, failures = excluded.failures
+          )
+          SELECT 1 AS held FROM held`,
           [BigInt(offset), claims, failures],
           Effect.succeed(db.control)
         )

@@ -50,11 +50,9 @@ export const serve = (context: Context, joined: Effect.Effect<void>): Effect.Eff
       }
       if (!(end instanceof TransportError)) return Deferred.die(failed, end)
       // What may be mended by trying again is: the partition is given back, and comes again.
-      if (end.reason._tag === "Fenced" || end.isRetryable) {
-        if (assignment !== undefined) {
-          const { epoch, partition } = assignment
-          observer.tell({ _tag: "LeaseLost", partition, epoch })
-        }
+      if (assignment !== undefined && (end.reason._tag === "Fenced" || end.isRetryable)) {
+        const { epoch, partition } = assignment
+        observer.tell({ _tag: "LeaseLost", partition, epoch })
         return Effect.logDebug(`lost a partition: ${end.message}`)
       }
       return Deferred.fail(failed, error(new TransportFailed({ cause: end })))

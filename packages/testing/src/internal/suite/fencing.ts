@@ -6,6 +6,7 @@ import * as Transport from "@surety/core/Transport"
 import type { TransportError } from "@surety/core/TransportError"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { eventsOf, messages, type TestNode, uniqueName } from "./model.ts"
 import { forEach, lossless, type Scenario } from "./scenario.ts"
 
@@ -106,6 +107,31 @@ export const fencing: ReadonlyArray<Scenario> = [
         assert.deepStrictEqual(yield* transport.progress(topic.name, "group"), [
           { partition: 0, settled: claimed[3]!.offset, lag: 1, parked: 0 }
         ])
+      })
+  },
+
+  {
+    name: "attempts that are counted after the progress has passed their record are not kept",
+    run: (harness) =>
+      Effect.gen(function* () {
+        const node = yield* harness.start
+        const transport = yield* node.run(Transport.Transport)
+        const topic = harness.topic("at-least-once", { partitions: 1 })
+        yield* harness.publish(node, topic, messages(5, 1))
+        const { next } = yield* transport.subscribe({
+          topic: { name: topic.name, partitions: 1 },
+          group: "group",
+          startFrom: "earliest"
+        })
+        const { claim, count, settle } = yield* next
+        const claimed = yield* claim(5)
+        yield* settle(claimed[3]!.offset)
+        yield* count(claimed[1]!.offset, { claims: 1, failures: 0 })
+        yield* count(claimed[4]!.offset, { claims: 1, failures: 0 })
+        const kept = yield* harness.kept(topic)
+        if (Option.isNone(kept)) return yield* harness.skip("the backend does not tell what a group keeps in the store")
+        // Invariant 22.
+        assert.strictEqual(kept.value.attempts, 1)
       })
   },
 
