@@ -8,7 +8,6 @@ import * as PgInbox from "@surety/pg/PgInbox"
 import * as PgSchema from "@surety/pg/PgSchema"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import {
-  changeFunction,
   deadLetters,
   effect,
   effects,
@@ -23,7 +22,7 @@ import {
   values,
   Work
 } from "./support/nodes.ts"
-import { handling, Refused, serve, trimInbox, twoHoursPass } from "./support/retention.ts"
+import { handling, Refused, replacing, serve, trimInbox, twoHoursPass } from "./support/retention.ts"
 
 describe("the inbox", () => {
   it.live("forgets in the background, and takes an id anew then", () =>
@@ -93,12 +92,11 @@ describe("the inbox", () => {
   )
 
   it.live("would let it take effect twice: the test can fail", () =>
-    inDatabase(
-      Effect.gen(function* () {
-        yield* start()
-        yield* changeFunction("trim_inbox", "min(n.stored_at)", "min(NULL::timestamptz)")
-        assert.deepStrictEqual(yield* copyInBacklog, ["a", "a"])
-      })
+    replacing(
+      "trim_inbox",
+      "min(n.stored_at)",
+      "min(NULL::timestamptz)",
+      Effect.map(copyInBacklog, (left) => assert.deepStrictEqual(left, ["a", "a"]))
     )
   )
 
@@ -130,12 +128,11 @@ describe("the inbox", () => {
   )
 
   it.live("would let that one take effect twice: the test can fail", () =>
-    inDatabase(
-      Effect.gen(function* () {
-        yield* start()
-        yield* changeFunction("trim_inbox", "min(r.stored_at)", "min(NULL::timestamptz)")
-        assert.deepStrictEqual(yield* copyBehindRetry, ["a", "busy", "a"])
-      })
+    replacing(
+      "trim_inbox",
+      "min(r.stored_at)",
+      "min(NULL::timestamptz)",
+      Effect.map(copyBehindRetry, (left) => assert.deepStrictEqual(left, ["a", "busy", "a"]))
     )
   )
 
@@ -211,12 +208,11 @@ describe("the inbox", () => {
   )
 
   it.live("which it would forget: the test can fail", () =>
-    inDatabase(
-      Effect.gen(function* () {
-        yield* start()
-        yield* changeFunction("trim_inbox", "('handled', 'discarded')", "('handled', 'discarded', 'pending')")
-        assert.deepStrictEqual(yield* pending, [])
-      })
+    replacing(
+      "trim_inbox",
+      "('handled', 'discarded')",
+      "('handled', 'discarded', 'pending')",
+      Effect.map(pending, (left) => assert.deepStrictEqual(left, []))
     )
   )
 

@@ -8,7 +8,6 @@ import * as PgSchema from "@surety/pg/PgSchema"
 import * as PgTransport from "@surety/pg/PgTransport"
 import { Deferred, Duration, Effect, Exit, Layer, Schedule, Scope } from "effect"
 import {
-  changeFunction,
   effect,
   effects,
   holding,
@@ -25,7 +24,7 @@ import {
   values,
   Work
 } from "./support/nodes.ts"
-import { handling, ids, Refused, serve, trimLog, twoHoursPass } from "./support/retention.ts"
+import { handling, ids, Refused, replacing, serve, trimLog, twoHoursPass } from "./support/retention.ts"
 
 describe("the log", () => {
   it.live("is trimmed in the background, in all processes, below every cursor", () =>
@@ -114,12 +113,11 @@ describe("the log", () => {
   )
 
   it.live("would lose it without the cursors: the test can fail", () =>
-    inDatabase(
-      Effect.gen(function* () {
-        yield* start()
-        yield* changeFunction("trim_log", "min(c.settled)", "NULL::bigint")
-        assert.deepStrictEqual(yield* cursors, [])
-      })
+    replacing(
+      "trim_log",
+      "min(c.settled)",
+      "NULL::bigint",
+      Effect.map(cursors, (left) => assert.deepStrictEqual(left, []))
     )
   )
 

@@ -1,34 +1,7 @@
 /** Invariants 8, 14 to 16 and 19 to 22, on histories by hand. */
-import { assert, describe, it } from "@effect/vitest"
+import { describe, it } from "@effect/vitest"
 import * as History from "@surety/testing/History"
-
-type Of<Tag extends History.Fact["_tag"]> = Partial<Extract<History.Fact, { readonly _tag: Tag }>>
-
-/** One topic, one group, the partition 0, the node "n1", unless a test says otherwise. */
-const here = { topic: "t", group: "g" }
-
-const register = (fields: Of<"Register"> = {}): History.Fact => ({
-  _tag: "Register",
-  ...here,
-  guarantee: "exactly-once",
-  from: "earliest",
-  batchSize: 1,
-  ...fields
-})
-
-const publish = (id: string, fields: Of<"Publish"> = {}): History.Fact => ({
-  _tag: "Publish",
-  outcome: "ok",
-  node: "n1",
-  topic: "t",
-  id,
-  key: "k",
-  call: -1,
-  index: 0,
-  run: undefined,
-  content: undefined,
-  ...fields
-})
+import { finds, here, type Of, publish, register } from "./support/facts.ts"
 
 const of = (run: number, id: string): History.Run => ({
   run,
@@ -78,19 +51,6 @@ const redrive = (id: string): History.Fact => ({
   partition: 0,
   offset: Number(id.slice(2))
 })
-
-const finds = (
-  invariant: (history: History.History) => ReadonlyArray<History.Violation>,
-  facts: ReadonlyArray<History.Fact>,
-  ...sentences: ReadonlyArray<RegExp>
-) => {
-  const violations = invariant(History.fromFacts(facts))
-  assert.strictEqual(violations.length, sentences.length, History.format(violations))
-  sentences.forEach((sentence, index) => {
-    assert.match(violations[index]!.message, sentence)
-    assert.isAbove(violations[index]!.events.length, 0)
-  })
-}
 
 describe("outbox complete (8)", () => {
   const observer = register({ topic: "out", guarantee: "at-least-once" })

@@ -2,31 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as History from "@surety/testing/History"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
-
-/** Histories by hand: one topic, one group, the partition 0, the node "n1", unless a test says otherwise. */
-const register = (fields: Partial<Extract<History.Fact, { _tag: "Register" }>> = {}): History.Fact => ({
-  _tag: "Register",
-  topic: "t",
-  group: "g",
-  guarantee: "exactly-once",
-  from: "earliest",
-  batchSize: 1,
-  ...fields
-})
-
-const publish = (id: string, fields: Partial<Extract<History.Fact, { _tag: "Publish" }>> = {}): History.Fact => ({
-  _tag: "Publish",
-  outcome: "ok",
-  node: "n1",
-  topic: "t",
-  id,
-  key: "k",
-  call: -1,
-  index: 0,
-  run: undefined,
-  content: undefined,
-  ...fields
-})
+import { finds, type Of, publish, register } from "./support/facts.ts"
 
 type RunFields = Partial<History.Run> & { readonly content?: string }
 
@@ -65,7 +41,7 @@ const apply = (run: number, step: number): History.Fact => ({ _tag: "Apply", run
 const commit = (run: number, step: number): History.Fact => ({ _tag: "Commit", run, step })
 const crash = (node = "n1"): History.Fact => ({ _tag: "Crash", node })
 
-const dead = (id: string, fields: Partial<Extract<History.Fact, { _tag: "DeadLetter" }>> = {}): History.Fact => ({
+const dead = (id: string, fields: Of<"DeadLetter"> = {}): History.Fact => ({
   _tag: "DeadLetter",
   topic: "t",
   group: "g",
@@ -107,20 +83,6 @@ const handled = (run: number, id: string, fields: RunFields = {}): ReadonlyArray
 
 const committed = (...runs: ReadonlyArray<number>): ReadonlyArray<History.Fact> =>
   runs.flatMap((run) => [commit(run, 1), commit(run, 2)])
-
-/** Exactly these sentences are said of a history, by one invariant and, where `all`, by no other. */
-const finds = (
-  invariant: (history: History.History) => ReadonlyArray<History.Violation>,
-  facts: ReadonlyArray<History.Fact>,
-  ...sentences: ReadonlyArray<RegExp>
-) => {
-  const violations = invariant(History.fromFacts(facts))
-  assert.strictEqual(violations.length, sentences.length, History.format(violations))
-  sentences.forEach((sentence, index) => {
-    assert.match(violations[index]!.message, sentence)
-    assert.isAbove(violations[index]!.events.length, 0)
-  })
-}
 
 const good: ReadonlyArray<History.Fact> = [
   register(),

@@ -1,7 +1,7 @@
 /** What the tests of retention share: time that passes, batches by hand, and groups that are served for a while. */
 import { Consumer } from "@surety/core"
 import { Data, Effect } from "effect"
-import { effect, type Node, type Note, until, value, values, Work } from "./nodes.ts"
+import { changeFunction, effect, inDatabase, type Node, type Note, start, until, value, values, Work } from "./nodes.ts"
 
 export class Refused extends Data.TaggedError("Refused")<{ readonly id: string }> {}
 
@@ -42,3 +42,7 @@ export const serve = (node: Node, count: number, group = "workers") =>
       )
     )
   )
+
+/** Runs a test in a database where a part of one of the schema's functions was replaced. */
+export const replacing = <A, E, R>(name: string, from: string, to: string, test: Effect.Effect<A, E, R>) =>
+  inDatabase(start().pipe(Effect.andThen(changeFunction(name, from, to)), Effect.andThen(test)))
