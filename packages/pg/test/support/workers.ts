@@ -5,8 +5,6 @@ import { fileURLToPath } from "node:url"
 import { Effect, Redacted } from "effect"
 import { TestDatabase, until } from "./nodes.ts"
 
-const program = fileURLToPath(new URL("../fixtures/worker.ts", import.meta.url))
-
 export interface WorkerOptions {
   readonly name: string
   readonly leaseMillis: number
@@ -14,17 +12,17 @@ export interface WorkerOptions {
   readonly maxCrashes?: number | undefined
 }
 
-/** Starts a worker on the test's database; it is killed when the scope closes, frozen or not. */
-export const startWorker = Effect.fnUntraced(function* (options: WorkerOptions) {
-  const { url } = yield* TestDatabase
-  const { NODE_OPTIONS: _, ...env } = process.env
-  const child = yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      spawn(process.execPath, [program, JSON.stringify(options)], {
-        env: { ...env, DATABASE_URL: Redacted.value(url) },
+/** Starts a fixture as a process; it is killed when the scope closes, frozen or not. */
+const spawnFixture = (fixture: string, options: object, env: NodeJS.ProcessEnv = {}) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const { NODE_OPTIONS: _, ...own } = process.env
+      const program = fileURLToPath(new URL(`../fixtures/${fixture}.ts`, import.meta.url))
+      return spawn(process.execPath, [program, JSON.stringify(options)], {
+        env: { ...own, ...env },
         stdio: ["pipe", "pipe", "inherit"]
       })
-    ),
+    }),
     (child) =>
       Effect.callback<void>((resume) => {
         if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
@@ -32,6 +30,18 @@ export const startWorker = Effect.fnUntraced(function* (options: WorkerOptions) 
         child.kill("SIGKILL")
       })
   )
+
+/** A fixture of which nothing but its end is expected. */
+export const startProgram = (fixture: string, options: object) =>
+  Effect.map(spawnFixture(fixture, options), (child) => {
+    child.stdout.resume()
+    return { signal: (signal: NodeJS.Signals) => Effect.sync(() => child.kill(signal)) }
+  })
+
+/** Starts a worker on the test's database. */
+export const startWorker = Effect.fnUntraced(function* (options: WorkerOptions) {
+  const { url } = yield* TestDatabase
+  const child = yield* spawnFixture("worker", options, { DATABASE_URL: Redacted.value(url) })
   const lines: Array<string> = []
   createInterface(child.stdout).on("line", (line) => lines.push(line))
   // It may be gone when it is told to go on.
