@@ -27,7 +27,7 @@ describe("the guarantees", () => {
           Layer.provide([Layer.fresh(Transport.layerMemory), Inbox.layerMemory, Outbox.layerMemory])
         )
       )
-      assert.include(message, "the memory transport and the inbox are in different stores")
+      assert.include(message, "the memory transport and the inbox are in different stores, and this inbox cannot keep")
     })
   )
 
