@@ -43,15 +43,18 @@ const measure = Effect.fnUntraced(function* (
         : undefined
     return run === undefined ? [] : [{ contestant, run, values: [] as Array<ReadonlyArray<number>>, failed: false }]
   })
-  for (let repetition = 0; repetition <= repetitions; repetition++) {
+  const last = workload.once === true ? 0 : repetitions
+  for (let repetition = 0; repetition <= last; repetition++) {
     for (const part of taking) {
       if (part.failed) continue
       const { name } = part.contestant.system
-      yield* show(`${workload.name}: ${name}, ${repetition === 0 ? "warming up" : `${repetition} of ${repetitions}`}`)
+      yield* show(
+        `${workload.name}: ${name}, ${last > 0 && repetition === 0 ? "warming up" : `${repetition} of ${last}`}`
+      )
       yield* reset(part.contestant).pipe(
         Effect.andThen(part.run.measure),
         Effect.scoped,
-        Effect.tap((values) => Effect.sync(() => repetition > 0 && part.values.push(values))),
+        Effect.tap((values) => Effect.sync(() => (last === 0 || repetition > 0) && part.values.push(values))),
         Effect.catch((error) =>
           Effect.sync(() => {
             part.failed = true

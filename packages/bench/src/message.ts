@@ -7,11 +7,14 @@ export type Message = typeof Message.Type
 export const accounts = 1000
 const bytes = 200
 
+/** Shared by the messages, of which there may be a million. */
+const padding = Array.from({ length: bytes }, (_, length) => "x".repeat(length))
+
 /** `count` messages; their `seq` counts from 0. */
 export const make = (count: number): ReadonlyArray<Message> =>
   Array.from({ length: count }, (_, seq) => {
     const message = { seq, account: seq % accounts, pad: "" }
-    return { ...message, pad: "x".repeat(bytes - JSON.stringify(message).length) }
+    return { ...message, pad: padding[bytes - JSON.stringify(message).length]! }
   })
 
 /** The deduplication id. */

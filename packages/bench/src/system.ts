@@ -38,6 +38,10 @@ export interface Opened {
   readonly exactlyOnceBatch?: Part<Consuming>
   /** Message by message, while a consumer with a handler that does nothing waits for them. */
   readonly deliver?: Part<Delivering>
+  /** Exactly-once with one awaited UPDATE per message, in processes of their own. */
+  readonly processes?: Part<Processes>
+  /** Deletes all that is settled, by its own retention. */
+  readonly forget?: Effect.Effect<unknown, unknown, Scope.Scope>
 }
 
 export interface Part<A> {
@@ -69,8 +73,30 @@ export interface Delivering {
   readonly consume: (watch: Watch) => Effect.Effect<unknown, unknown, Scope.Scope>
 }
 
+export interface Processes {
+  readonly leaseMillis: number
+  readonly partitions: number
+  readonly publish: (messages: ReadonlyArray<Message>) => Effect.Effect<unknown, unknown>
+  /** Starts a process, which is killed at the end of the scope, and returns once it is connected. */
+  readonly spawn: Effect.Effect<WorkerProcess, unknown, Scope.Scope>
+}
+
+export interface WorkerProcess {
+  /** Lets it consume. */
+  readonly go: Effect.Effect<void>
+  /** As a crash would. */
+  readonly kill: Effect.Effect<void>
+  /** How many messages it has handled. */
+  handled: number
+  /** The partitions that it has. */
+  serving: ReadonlyArray<number>
+  /** When it has last handled a message of a partition, by our clock. */
+  readonly latest: Map<number, number>
+}
+
 /** Called by the handlers. */
 export interface Watch {
   readonly begins: () => void
-  readonly handled: (message: Message) => void
+  /** The partition is told where the system has some. */
+  readonly handled: (message: Message, partition?: number) => void
 }

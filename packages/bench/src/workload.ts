@@ -2,7 +2,7 @@
 import { type Effect, Schema, type Scope } from "effect"
 import type { Database, Opened, Role } from "./system.ts"
 
-export type Unit = "messages/s" | "ms" | "×"
+export type Unit = "messages/s" | "ms" | "MB" | "×"
 
 /** What ours has to reach, in the same run. */
 export interface Bar {
@@ -32,6 +32,8 @@ export interface Workload {
   readonly rows: ReadonlyArray<Row>
   /** Left out of `--quick` unless it is named, because it takes long. */
   readonly long?: boolean
+  /** Measured once, without a warm-up, because it is long enough for that. */
+  readonly once?: boolean
   /** Only for systems of this role. */
   readonly of?: Role
   /** How one run of it is made by a system, or `undefined` when the system has no means for it. */
@@ -50,6 +52,9 @@ export class Wrong extends Schema.TaggedError<Wrong>()("Wrong", { detail: Schema
     return this.detail
   }
 }
+
+/** What ours has to reach, whatever the others do. */
+export const itself = (at: Bar["at"], value: number): Bar => ({ of: "itself", at, value })
 
 export const rowName = (workload: Workload, row: Row): string =>
   row.suffix === undefined ? workload.name : `${workload.name}-${row.suffix}`

@@ -1,7 +1,7 @@
 /**
- * Effect's own PersistedQueue on its SQL store. Taking an element inside a
- * transaction is exactly-once only while no worker is frozen for longer than
- * its lock lasts.
+ * Effect's own PersistedQueue on its SQL store. It has no row for exactly-once:
+ * where elements are taken inside a transaction, a worker that was frozen and
+ * its successor both commit.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { Context, Effect, Layer } from "effect"
@@ -25,14 +25,9 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
   const client = Context.get(context, PgClient.PgClient)
 
   let queues = 0
-  /** Taken from once outside of a transaction: its poller would inherit that of the first taker. */
-  const newQueue = Effect.gen(function* () {
+  const newQueue = Effect.suspend(() => {
     const name = `bench-${++queues}`
-    const queue = yield* PersistedQueue.make({ name, schema: Message.Message })
-    yield* queue.offer({ seq: 0, account: 0, pad: "" })
-    yield* queue.take(() => Effect.void)
-    yield* client`DELETE FROM effect_queue WHERE queue_name = ${name}`
-    return { name, queue }
+    return Effect.map(PersistedQueue.make({ name, schema: Message.Message }), (queue) => ({ name, queue }))
   }).pipe(Effect.provide(context))
 
   const offer = (queue: Queue, message: Message.Message) => queue.offer(message, { id: Message.idOf(message) })
@@ -52,30 +47,27 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
     }))
   })
 
-  type Take = (queue: Queue, watch: Watch) => Effect.Effect<void, unknown>
-
-  const takeOn = (fibers: number, take: Take) => (queue: Queue, watch: Watch) =>
-    Effect.forkScoped(
-      Effect.all(
-        Array.from({ length: fibers }, () => Effect.forever(take(queue, watch))),
-        { concurrency: "unbounded", discard: true }
-      )
-    )
-
-  const count: Take = (queue, watch) =>
-    queue.take((message) =>
+  const takeOn = (fibers: number, queue: Queue, watch: Watch) => {
+    const take = queue.take((message) =>
       Effect.sync(() => {
         watch.begins()
         watch.handled(message)
       })
     )
+    return Effect.forkScoped(
+      Effect.all(
+        Array.from({ length: fibers }, () => Effect.forever(take)),
+        { concurrency: "unbounded", discard: true }
+      )
+    )
+  }
 
-  const consuming = (settings: string, fibers: number, take: Take): Part<Consuming> => ({
-    settings,
+  const consuming = (fibers: number): Part<Consuming> => ({
+    settings: `${fibers} takers, maxConnections ${connections}`,
     begin: Effect.map(newQueue, ({ name, queue }) => ({
       fill: (messages) =>
         Effect.forEach(messages, (message) => offer(queue, message), { concurrency: 64, discard: true }),
-      consume: (watch) => takeOn(fibers, take)(queue, watch),
+      consume: (watch) => takeOn(fibers, queue, watch),
       unsettled: Effect.map(
         sql<{
           n: number
@@ -104,23 +96,10 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
       settings: `offer, ${connections} takers, pollInterval 10 millis, maxConnections ${connections}`,
       begin: Effect.map(newQueue, ({ queue }) => ({
         publish: (message) => offer(queue, message),
-        consume: (watch) => takeOn(connections, count)(queue, watch)
+        consume: (watch) => takeOn(connections, queue, watch)
       }))
     },
-    consume: consuming(`${takers} takers, maxConnections ${connections}`, takers, count),
-    exactlyOnceEach: consuming(
-      `take in sql.withTransaction, ${connections - 2} takers, maxConnections ${connections}`,
-      connections - 2,
-      (queue, watch) =>
-        client.withTransaction(
-          queue.take((message) => {
-            watch.begins()
-            return Effect.map(client.unsafe(Business.applyOne, [message.account, message.seq]), () =>
-              watch.handled(message)
-            )
-          })
-        )
-    )
+    consume: consuming(takers)
   } satisfies Opened
 })
 

@@ -1,16 +1,49 @@
 /** Ours, as an app uses it. */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { Consumer, type Guarantee, Producer, Topic, Transport } from "@surety/core"
-import { SuretyPg } from "@surety/pg"
-import { Context, Effect, Layer } from "effect"
+import { PgSchema, SuretyPg } from "@surety/pg"
+import { Context, Effect, Layer, Redacted, Schedule } from "effect"
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
-import type { Consuming, Database, Opened, Publishing, System, Watch } from "../system.ts"
+import { spawnWorker } from "../processes/spawn.ts"
+import type { Consuming, Database, Opened, Part, Processes, Publishing, System, Watch } from "../system.ts"
 
 const partitions = 8
 const prefetch = 2000
 const batchSize = 500
 const connections = 16
+/** Of worker processes, so that a takeover need not be waited for long. */
+const leaseMillis = 2000
+
+export const topicOf = <G extends Guarantee.Name>(name: string, guarantee: G) =>
+  Topic.make(name, {
+    schema: Message.Message,
+    guarantee,
+    id: Message.idOf,
+    key: ({ account }) => String(account),
+    partitions
+  })
+
+const group = "bench"
+
+/** Exactly-once, with one awaited UPDATE per message. */
+export const applyEach = (
+  client: PgClient.PgClient,
+  topic: Topic.Topic<typeof Message.Message, "exactly-once">,
+  watch: Watch
+) =>
+  Consumer.make(topic, {
+    group,
+    batchSize,
+    prefetch,
+    concurrency: partitions,
+    handler: (message, { partition }) => {
+      watch.begins()
+      return Effect.map(client.unsafe(Business.applyOne, [message.account, message.seq]), () =>
+        watch.handled(message, partition)
+      )
+    }
+  }).pipe(Consumer.orDeadLetter)
 
 const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
   const context = yield* Layer.build(
@@ -22,13 +55,7 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
   let topics = 0
   const newTopic = <G extends Guarantee.Name>(guarantee: G) =>
     Effect.gen(function* () {
-      const topic = Topic.make(`bench-${++topics}`, {
-        schema: Message.Message,
-        guarantee,
-        id: Message.idOf,
-        key: ({ account }) => String(account),
-        partitions
-      })
+      const topic = topicOf(`bench-${++topics}`, guarantee)
       yield* transport.declare(Topic.declaration(topic))
       return topic
     })
@@ -52,7 +79,6 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
       })
     )
 
-  const group = "bench"
   const consuming = <G extends "at-least-once" | "exactly-once">(
     guarantee: G,
     consumer: (
@@ -91,7 +117,36 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
   const direct = consuming("at-least-once", directly)
   const transactional = `${partitions} partitions, one transaction for up to ${batchSize} messages, prefetch ${prefetch}`
 
+  /** Another process, whose retention is as good as none. */
+  const forget = Effect.gen(function* () {
+    yield* Layer.build(
+      PgSchema.layerWith({ pollInterval: "100 millis", retention: { log: "1 millis", inbox: "1 millis" } }).pipe(
+        Layer.provide(Layer.succeedContext(context))
+      )
+    )
+    yield* Effect.repeat(
+      sql<{ left: boolean }>`SELECT EXISTS (SELECT FROM surety.log) OR EXISTS (SELECT FROM surety.inbox) AS left`,
+      { until: ([row]) => !row!.left, schedule: Schedule.spaced("500 millis") }
+    )
+  })
+
+  const processes: Part<Processes> = {
+    settings: `applying each, ${transactional}, lease ${leaseMillis} ms`,
+    begin: Effect.map(newTopic("exactly-once"), (topic) => ({
+      leaseMillis,
+      partitions,
+      publish: (messages) => Effect.provide(Producer.publishAll(topic, messages), context),
+      spawn: spawnWorker({
+        DATABASE_URL: Redacted.value(url),
+        BENCH_TOPIC: topic.name,
+        BENCH_LEASE: String(leaseMillis)
+      })
+    }))
+  }
+
   return {
+    processes,
+    forget,
     tables: ["surety.log", "surety.inbox", "surety.attempt"],
     publishEach: {
       settings: "Producer.publish",
@@ -134,20 +189,7 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
     consumeOrdered: { settings: consumed, begin: direct },
     exactlyOnceEach: {
       settings: transactional,
-      begin: consuming("exactly-once", (topic, watch) =>
-        Consumer.make(topic, {
-          group,
-          batchSize,
-          prefetch,
-          concurrency: partitions,
-          handler: (message) => {
-            watch.begins()
-            return Effect.map(client.unsafe(Business.applyOne, [message.account, message.seq]), () =>
-              watch.handled(message)
-            )
-          }
-        }).pipe(Consumer.orDeadLetter)
-      )
+      begin: consuming("exactly-once", (topic, watch) => applyEach(client, topic, watch))
     },
     exactlyOnceBatch: {
       settings: transactional,

@@ -1,10 +1,12 @@
 /** All workloads, in the order of the table. */
 import type { Workload } from "../workload.ts"
+import { backlog } from "./backlog.ts"
 import { consume } from "./consume.ts"
 import { consumeOrdered } from "./consumeOrdered.ts"
 import { exactlyOnceBatch } from "./exactlyOnceBatch.ts"
 import { exactlyOnceEach } from "./exactlyOnceEach.ts"
 import { latency } from "./latency.ts"
+import { processes } from "./processes.ts"
 import { publishBatches } from "./publishBatches.ts"
 import { publishEach } from "./publishEach.ts"
 import { publishInTransaction } from "./publishInTransaction.ts"
@@ -19,5 +21,7 @@ export const workloads: ReadonlyArray<Workload> = [
   exactlyOnceEach,
   exactlyOnceBatch,
   latency,
-  snapshot
+  snapshot,
+  backlog,
+  processes
 ]

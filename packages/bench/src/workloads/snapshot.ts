@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import * as Business from "../business.ts"
 import type { Database } from "../system.ts"
-import type { Row, Workload } from "../workload.ts"
+import { itself, type Row, type Workload } from "../workload.ts"
 import { consuming } from "./consuming.ts"
 import { delivering } from "./delivering.ts"
 
@@ -10,7 +10,7 @@ const row = (suffix: string, title: string): Row => ({
   title: `${title}, under a foreign snapshot that is held open: as a share of what it is without one`,
   unit: "×",
   better: "more",
-  bars: [{ of: "itself", at: "least", value: 0.5 }]
+  bars: [itself("least", 0.5)]
 })
 
 /** Holds a snapshot until the scope closes: no dead row of the database can be removed meanwhile. */
