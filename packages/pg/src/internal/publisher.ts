@@ -6,10 +6,9 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { EncodedRecord } from "@surety/core/Envelope"
 import type { TransportError } from "@surety/core/TransportError"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Queue from "effect/Queue"
+import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import { type Database, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
@@ -17,9 +16,8 @@ import { toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
 import type { TopicRow } from "./topics.ts"
 
-/** Statements in flight at once, requests that wait for one, and how much one carries. */
-const flushers = 3
-const maxWaiting = 1024
+/** Statements in flight at once, so that one is made ready while the others are committed, and how much one carries. */
+const maxFlushers = 2
 const maxRecords = 500
 const maxBytes = 4 * 1024 * 1024
 
@@ -27,8 +25,7 @@ interface Request {
   readonly topic: TopicRow
   readonly records: ReadonlyArray<EncodedRecord>
   readonly bytes: number
-  readonly done: Deferred.Deferred<void, TransportError>
-  abandoned: boolean
+  readonly done: (result: Effect.Effect<void, TransportError>) => void
 }
 
 /** Stores records by one statement. Returns the partitions that have new ones. */
@@ -55,7 +52,10 @@ export type Publisher = (
 
 export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const waiting = yield* Queue.bounded<Request>(maxWaiting)
+    // In the layer's scope: forked by a caller, they would run in its transaction.
+    const fork = yield* FiberSet.makeRuntime<never, void, never>()
+    const waiting = new Set<Request>()
+    let flushers = 0
 
     const store = (topic: TopicRow, requests: ReadonlyArray<Request>): Effect.Effect<void> =>
       Effect.flatMap(
@@ -74,52 +74,53 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
             return Effect.forEach(requests, (request) => store(topic, [request]), { discard: true })
           }
           return Effect.sync(() => {
-            for (const { done } of requests) Deferred.doneUnsafe(done, Exit.asVoid(exit))
+            for (const { done } of requests) done(Exit.asVoid(exit))
           })
         }
       )
 
-    const flush = Effect.gen(function* () {
-      const first = yield* Queue.take(waiting)
+    /** As many of those that wait as fit into one statement for each topic. */
+    const take = (): Iterable<ReadonlyArray<Request>> => {
       const byTopic = new Map<number, Array<Request>>()
       let records = 0
       let bytes = 0
-      let next: Request | undefined = first
-      while (next !== undefined) {
-        if (!next.abandoned) {
-          const requests = byTopic.get(next.topic.id)
-          if (requests === undefined) byTopic.set(next.topic.id, [next])
-          else requests.push(next)
-          records += next.records.length
-          bytes += next.bytes
-        }
-        next = records < maxRecords && bytes < maxBytes ? takeNow(waiting) : undefined
+      for (const request of waiting) {
+        waiting.delete(request)
+        const requests = byTopic.get(request.topic.id)
+        if (requests === undefined) byTopic.set(request.topic.id, [request])
+        else requests.push(request)
+        records += request.records.length
+        bytes += request.bytes
+        if (records >= maxRecords || bytes >= maxBytes) break
       }
-      yield* Effect.forEach(byTopic.values(), (requests) => store(requests[0]!.topic, requests), { discard: true })
-    })
-    // In the layer's scope: forked by a caller, they would run in its transaction.
-    yield* Effect.forEach(Array.from({ length: flushers }), () => Effect.forkScoped(Effect.forever(flush)), {
-      discard: true
-    })
+      return byTopic.values()
+    }
+
+    const flush = Effect.gen(function* () {
+      // What others publish in the same turn of the event loop goes along.
+      yield* Effect.yieldNow
+      while (waiting.size > 0) {
+        yield* Effect.forEach(take(), (requests) => store(requests[0]!.topic, requests), { discard: true })
+      }
+    }).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          flushers--
+        })
+      )
+    )
 
     return (topic, records, bytes) =>
-      Effect.suspend(() => {
-        const request: Request = { topic, records, bytes, done: Deferred.makeUnsafe(), abandoned: false }
-        return Queue.offer(waiting, request).pipe(
-          Effect.andThen(Deferred.await(request.done)),
-          Effect.onInterrupt(() =>
-            Effect.sync(() => {
-              request.abandoned = true
-            })
-          )
-        )
+      Effect.callback((done) => {
+        const request: Request = { topic, records, bytes, done }
+        waiting.add(request)
+        if (flushers < maxFlushers) {
+          flushers++
+          fork(flush)
+        }
+        return Effect.sync(() => waiting.delete(request))
       })
   })
 
 const isRetryable = (exit: Exit.Failure<unknown, TransportError>): boolean =>
   exit.cause.reasons.some((reason) => reason._tag === "Fail" && reason.error.isRetryable)
-
-const takeNow = <A>(queue: Queue.Queue<A>): A | undefined => {
-  const exit = Queue.takeUnsafe(queue)
-  return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
-}
