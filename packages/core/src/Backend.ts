@@ -105,6 +105,7 @@ export class Signal {
 
   notify(): void {
     this.#version++
+    if (this.#waiters.size === 0) return
     const waiters = Array.from(this.#waiters)
     this.#waiters.clear()
     for (const resume of waiters) resume()

@@ -154,18 +154,20 @@ const make = Effect.gen(function* () {
       admit: (holder, entries) =>
         Effect.suspend(() => {
           // Rule 11: of equal ids the first is admitted; rows are inserted in the order of their keys.
+          const keys = entries.map(({ id }) => inboxKey(id))
           const first = new Map<string, number>()
-          entries.forEach(({ id }, index) => {
-            const key = inboxKey(id)
-            if (!first.has(key)) first.set(key, index)
-          })
+          for (const [index, key] of keys.entries()) if (!first.has(key)) first.set(key, index)
           return rows<{ id: string }>(
             sql,
-            `INSERT INTO ${db.schema}.inbox (consumer_group, id, outcome)
-            SELECT $1, e.id, e.outcome FROM unnest($2::text[], $3::text[]) AS e(id, outcome) ORDER BY e.id COLLATE "C"
-            ON CONFLICT (consumer_group, id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
-              WHERE inbox.outcome = 'pending'
-            RETURNING id`,
+            // What was settled before is told, since mostly nothing was.
+            `WITH admitted AS (
+              INSERT INTO ${db.schema}.inbox (consumer_group, id, outcome)
+              SELECT $1, e.id, e.outcome FROM unnest($2::text[], $3::text[]) AS e(id, outcome) ORDER BY e.id COLLATE "C"
+              ON CONFLICT (consumer_group, id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
+                WHERE inbox.outcome = 'pending'
+              RETURNING id
+            )
+            SELECT e.id FROM unnest($2::text[]) AS e(id) EXCEPT SELECT a.id FROM admitted a`,
             [
               groups.get(groupKey(holder)),
               Array.from(first.keys()),
@@ -173,10 +175,9 @@ const make = Effect.gen(function* () {
             ]
           ).pipe(
             Effect.mapError(toTransportError("admit", holder.topic)),
-            Effect.map((admitted) => {
-              const fresh = new Array<boolean>(entries.length).fill(false)
-              for (const { id } of admitted) fresh[first.get(id)!] = true
-              return fresh
+            Effect.map((settled) => {
+              const before = new Set(settled.map(({ id }) => id))
+              return keys.map((key, index) => first.get(key) === index && !before.has(key))
             })
           )
         }),

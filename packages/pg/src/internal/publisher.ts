@@ -56,6 +56,7 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
     const fork = yield* FiberSet.makeRuntime<never, void, never>()
     const waiting = new Set<Request>()
     let flushers = 0
+    let inFlight = 0
 
     const store = (topic: TopicRow, requests: ReadonlyArray<Request>): Effect.Effect<void> =>
       Effect.flatMap(
@@ -79,28 +80,35 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
         }
       )
 
-    /** As many of those that wait as fit into one statement for each topic. */
-    const take = (): Iterable<ReadonlyArray<Request>> => {
-      const byTopic = new Map<number, Array<Request>>()
+    /**
+     * A share of those that wait, in one statement for each topic: what is under way is spread over the statements evenly,
+     * or one that began with a single request would go on with single ones.
+     */
+    const take = (): Array<Request> => {
+      const share = Math.ceil((waiting.size + inFlight) / maxFlushers)
+      const taken: Array<Request> = []
       let records = 0
       let bytes = 0
       for (const request of waiting) {
         waiting.delete(request)
-        const requests = byTopic.get(request.topic.id)
-        if (requests === undefined) byTopic.set(request.topic.id, [request])
-        else requests.push(request)
+        taken.push(request)
         records += request.records.length
         bytes += request.bytes
-        if (records >= maxRecords || bytes >= maxBytes) break
+        if (taken.length >= share || records >= maxRecords || bytes >= maxBytes) break
       }
-      return byTopic.values()
+      inFlight += taken.length
+      return taken
     }
 
     const flush = Effect.gen(function* () {
       // What others publish in the same turn of the event loop goes along.
       yield* Effect.yieldNow
       while (waiting.size > 0) {
-        yield* Effect.forEach(take(), (requests) => store(requests[0]!.topic, requests), { discard: true })
+        const taken = take()
+        for (const requests of Map.groupBy(taken, ({ topic }) => topic.id).values()) {
+          yield* store(requests[0]!.topic, requests)
+        }
+        inFlight -= taken.length
       }
     }).pipe(
       Effect.ensuring(

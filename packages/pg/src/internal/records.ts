@@ -1,8 +1,20 @@
 /** Records as the columns of the log, and back. */
 import { partitionOf } from "@surety/core/Backend"
-import type { EncodedRecord, StoredRecord } from "@surety/core/Envelope"
+import type { EncodedRecord, Headers, StoredRecord } from "@surety/core/Envelope"
 import type { ClaimedRecord } from "@surety/core/Transport"
 import { escape, escapeOptional, unescape } from "./text.ts"
+
+/** A function that remembers its last result: records that were published together mostly share their headers. */
+const remembering = <A, B>(f: (input: A) => B): ((input: A) => B) => {
+  let last: { readonly input: A; readonly output: B } | undefined
+  return (input) => {
+    if (last === undefined || last.input !== input) last = { input, output: f(input) }
+    return last.output
+  }
+}
+
+const parseHeaders = remembering((text: string): Headers => JSON.parse(text))
+const renderHeaders = remembering((headers: Headers): string => JSON.stringify(headers))
 
 /** A record as it is stored, in the log and among the dead letters. */
 export interface Row {
@@ -17,7 +29,7 @@ export interface Row {
 export const toRecord = (partition: number, row: Row): StoredRecord => ({
   id: unescape(row.id),
   key: row.key === null ? undefined : unescape(row.key),
-  headers: JSON.parse(row.headers),
+  headers: parseHeaders(row.headers),
   time: row.published_at.getTime(),
   payload: row.payload,
   partition,
@@ -34,17 +46,6 @@ export const toClaimed = (partition: number, row: ClaimRow): ClaimedRecord => ({
   attempts: row.claims === null ? undefined : { claims: row.claims, failures: row.failures! }
 })
 
-/** Those that were published together mostly share theirs. */
-const headersOf = (records: ReadonlyArray<EncodedRecord>): Array<string> => {
-  let last: EncodedRecord["headers"] | undefined
-  let text = ""
-  return records.map(({ headers }) => {
-    if (headers !== last) text = JSON.stringify(headers)
-    last = headers
-    return text
-  })
-}
-
 /** What a record is made of, wherever it is stored: one array for each column, from `id` to `payload`. */
 export const fieldColumns = (
   records: ReadonlyArray<EncodedRecord>
@@ -57,7 +58,7 @@ export const fieldColumns = (
 ] => [
   records.map(({ id }) => escape(id)),
   records.map(({ key }) => escapeOptional(key)),
-  headersOf(records),
+  records.map(({ headers }) => renderHeaders(headers)),
   records.map(({ time }) => new Date(time)),
   records.map(({ payload }) => payload)
 ]

@@ -45,6 +45,9 @@ const repeatsUntilWarning = 10
 
 type Outcome = Ending | { readonly _tag: "Handled" } | { readonly _tag: "Duplicate" }
 
+const handled: Outcome = { _tag: "Handled" }
+const duplicate: Outcome = { _tag: "Duplicate" }
+
 /** A message that is to be handled. */
 interface Fit {
   readonly item: Item
@@ -98,7 +101,7 @@ export const handleTransactional =
      */
     const transact = (plans: ReadonlyArray<Plan>): Effect.Effect<Cause.Cause<unknown> | undefined, End, any> =>
       Effect.gen(function* () {
-        const backoff = yield* Schedule.toStepWithSleep(infrastructureRetry)
+        let backoff: ((input: unknown) => Effect.Effect<unknown, unknown>) | undefined
         let repeats = 0
         while (true) {
           const start = yield* Clock.currentTimeMillis
@@ -130,6 +133,7 @@ export const handleTransactional =
                 exit.cause
               )
             : Effect.logDebug("the store failed in the middle of a transaction; repeating it", exit.cause)
+          backoff ??= yield* Schedule.toStepWithSleep(infrastructureRetry)
           yield* Effect.ignore(backoff(undefined))
         }
       })
@@ -190,9 +194,9 @@ export const handleTransactional =
         for (let i = 0; i < settling.length; i++) {
           const { item, ending } = settling[i]!
           const payload = decoded[i]
-          let outcome: Outcome = ending ?? { _tag: "Handled" }
+          let outcome: Outcome = ending ?? handled
           if (!fresh[i]) {
-            outcome = { _tag: "Duplicate" }
+            outcome = duplicate
           } else if (payload !== undefined && Exit.isSuccess(payload)) {
             fit.push({ item, payload: payload.value })
           } else if (payload !== undefined) {
@@ -203,8 +207,7 @@ export const handleTransactional =
         }
         // One handler at a time: a savepoint that one rolls back must not take another's writes.
         const together = context.consumer.settings.batch !== undefined
-        for (const messages of together && fit.length > 0 ? [fit] : fit.map((one) => [one]))
-          yield* handle(work, messages)
+        if (fit.length > 0) yield* handle(work, together ? [fit] : fit.map((one) => [one]))
         work.ended = true
         if (letters.length > 0) yield* unit.inbox.deadLetter(letters)
         if (work.outgoing.length > 0) yield* unit.outbox.write(work.outgoing)
@@ -227,12 +230,17 @@ export const handleTransactional =
 
     const transactionKey = Channel.key(Transaction, served.context.consumer.topic.channel)
 
-    const handle = (work: Unit, messages: ReadonlyArray<Fit>) =>
-      runHandler(
-        served.context,
-        messages.map(({ item }) => item),
-        messages.map(({ payload }) => payload),
-        served.assignment.epoch
+    const handle = (work: Unit, batches: ReadonlyArray<ReadonlyArray<Fit>>) =>
+      Effect.forEach(
+        batches,
+        (messages) =>
+          runHandler(
+            served.context,
+            messages.map(({ item }) => item),
+            messages.map(({ payload }) => payload),
+            served.assignment.epoch
+          ),
+        { discard: true }
       ).pipe(
         Effect.provideService(CurrentUnit, work),
         (effect) =>

@@ -99,6 +99,15 @@ BEGIN
     );
     PERFORM set_config('surety.horizon', v_held || v_sequence || ',', true);
   END IF;
+  -- What is most often published in a transaction of one's own: half the work of a set.
+  IF cardinality(p_ids) = 1 THEN
+    INSERT INTO ${s}.log (topic, partition, log_offset, id, key, headers, published_at, payload)
+    VALUES (
+      p_topic, p_partitions[1], nextval(v_sequence::regclass),
+      p_ids[1], nullif(p_keys[1], '${nullText}'), p_headers[1], p_times[1], p_payloads[1]
+    );
+    RETURN;
+  END IF;
   INSERT INTO ${s}.log (topic, partition, log_offset, id, key, headers, published_at, payload)
   SELECT p_topic, r.partition, nextval(v_sequence::regclass), r.id, nullif(r.key, '${nullText}'), r.headers, r.published_at, r.payload
   FROM (
