@@ -110,13 +110,9 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
         }
         inFlight -= taken.length
       }
-    }).pipe(
-      Effect.ensuring(
-        Effect.sync(() => {
-          flushers--
-        })
-      )
-    )
+      // In one step with the look at what waits: what comes in between would wait for nobody.
+      flushers--
+    })
 
     return (topic, records, bytes) =>
       Effect.callback((done) => {
