@@ -42,7 +42,6 @@ export const servePartition = (
       : new Redeliver(topic.name, assignment.redelivery, queue, progress, atMostOnce, settings.prefetch)
   const served: Served = { context, assignment, progress, redeliver }
   const obstacles = obstaclesOf(partition, queue, progress, redeliver)
-  context.obstacles.add(obstacles)
   const handle = (delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit))(served)
 
   /** Stores how far the settled records reach. */
@@ -63,6 +62,7 @@ export const servePartition = (
   )
 
   return Effect.gen(function* () {
+    context.obstacles.add(obstacles)
     const settled = new Signal()
 
     // At-most-once no handler has started for what a former holder claimed without settling it: nothing is counted.

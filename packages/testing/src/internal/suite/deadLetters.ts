@@ -131,11 +131,11 @@ export const deadLetters: ReadonlyArray<Scenario> = [
       const topic = harness.topic(guarantee)
       const ids = Array.from({ length: 120 }, (_, index) => `m-${index}`)
       const { broken, handle } = fragile(...ids)
-      yield* harness.consume(worker, topic, { handle, batchSize: 1 })
+      yield* harness.consume(worker, topic, { handle, batchSize: 1, concurrency: 4 })
       yield* harness.publish(
         worker,
         topic,
-        ids.map((id, index) => message(id, `key-${index % 5}`))
+        ids.map((id, index) => message(id, `key-${index % 20}`))
       )
       yield* harness.settled(topic)
       assert.strictEqual((yield* harness.deadLetters(topic)).length, ids.length)
