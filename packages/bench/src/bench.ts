@@ -84,8 +84,8 @@ export const run = Effect.fn("Bench.run")(function* (
   const server = yield* Server.durability
   const progress = yield* Progress.make
   const size = { messages: options.quick ? 2000 : 20_000, quick: options.quick }
-  const selected = workloads.filter(
-    ({ long, name }) => selects(options.only, name) && !(options.quick && long === true && options.only.length === 0)
+  const selected = workloads.filter(({ long, name, named }) =>
+    options.only.length > 0 ? selects(options.only, name) : named !== true && !(options.quick && long === true)
   )
   const contestants: Array<Contestant> = []
   for (const system of systems) {

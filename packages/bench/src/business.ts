@@ -2,6 +2,7 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import { Effect } from "effect"
 import { accounts, type Message } from "./message.ts"
+import { until } from "./timing.ts"
 
 export const create = Effect.fnUntraced(function* (sql: PgClient) {
   yield* sql`CREATE TABLE account (id integer PRIMARY KEY, applied bigint NOT NULL DEFAULT 0, total bigint NOT NULL DEFAULT 0)`
@@ -13,9 +14,9 @@ export const reset = Effect.fnUntraced(function* (sql: PgClient) {
   yield* sql`INSERT INTO account (id) SELECT generate_series(0, ${accounts - 1}::integer)`
 })
 
-/** How many messages were applied, each time that one was. */
-export const applied = (sql: PgClient) =>
-  Effect.map(sql<{ n: number }>`SELECT sum(applied)::integer AS n FROM account`, ([row]) => row!.n)
+/** Waits until so many messages were applied, each time that one was. */
+export const untilApplied = (sql: PgClient, count: number) =>
+  until(Effect.map(sql<{ n: number }>`SELECT sum(applied)::integer AS n FROM account`, ([row]) => row!.n >= count))
 
 /** The accounts on which something is missing, or was applied twice. */
 export const wrongAccounts = Effect.fnUntraced(function* (sql: PgClient, messages: ReadonlyArray<Message>) {

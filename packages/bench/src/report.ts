@@ -74,7 +74,7 @@ export const isMet = (line: Line, bar: Bar): boolean | undefined => {
   return bar.at === "least" ? value >= bar.value : value <= bar.value
 }
 
-const digits = (unit: Unit) => (unit === "messages/s" ? 0 : 2)
+const digits = (unit: Unit) => (unit === "messages/s" || unit === "rows" ? 0 : 2)
 
 const format = (value: number, unit: Unit): string =>
   value.toLocaleString("en-US", { minimumFractionDigits: digits(unit), maximumFractionDigits: digits(unit) })

@@ -40,7 +40,7 @@ export interface Opened {
   readonly deliver?: Part<Delivering>
   /** Exactly-once with one awaited UPDATE per message, in processes of their own. */
   readonly processes?: Part<Processes>
-  /** Deletes all that is settled, by its own retention. */
+  /** Deletes what is settled, by its own retention, until the scope closes. */
   readonly forget?: Effect.Effect<unknown, unknown, Scope.Scope>
 }
 

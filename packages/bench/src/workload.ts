@@ -2,7 +2,7 @@
 import { type Effect, Schema, type Scope } from "effect"
 import type { Database, Opened, Role } from "./system.ts"
 
-export type Unit = "messages/s" | "ms" | "MB" | "×"
+export type Unit = "messages/s" | "ms" | "MB" | "rows" | "×"
 
 /** What ours has to reach, in the same run. */
 export interface Bar {
@@ -32,6 +32,8 @@ export interface Workload {
   readonly rows: ReadonlyArray<Row>
   /** Left out of `--quick` unless it is named, because it takes long. */
   readonly long?: boolean
+  /** Left out unless it is named. */
+  readonly named?: boolean
   /** Measured once, without a warm-up, because it is long enough for that. */
   readonly once?: boolean
   /** Only for systems of this role. */

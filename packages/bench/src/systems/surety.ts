@@ -2,7 +2,7 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { Consumer, type Guarantee, Producer, Topic, Transport } from "@surety/core"
 import { PgSchema, SuretyPg } from "@surety/pg"
-import { Context, Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, Effect, Layer, Redacted } from "effect"
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
 import { spawnWorker } from "../processes/spawn.ts"
@@ -117,18 +117,12 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
   const direct = consuming("at-least-once", directly)
   const transactional = `${partitions} partitions, one transaction for up to ${batchSize} messages, prefetch ${prefetch}`
 
-  /** Another process, whose retention is as good as none. */
-  const forget = Effect.gen(function* () {
-    yield* Layer.build(
-      PgSchema.layerWith({ pollInterval: "100 millis", retention: { log: "1 millis", inbox: "1 millis" } }).pipe(
-        Layer.provide(Layer.succeedContext(context))
-      )
+  /** As a process would whose retention is as good as none. */
+  const forget = Layer.build(
+    PgSchema.layerWith({ pollInterval: "100 millis", retention: { log: "1 millis", inbox: "1 millis" } }).pipe(
+      Layer.provide(Layer.succeedContext(context))
     )
-    yield* Effect.repeat(
-      sql<{ left: boolean }>`SELECT EXISTS (SELECT FROM surety.log) OR EXISTS (SELECT FROM surety.inbox) AS left`,
-      { until: ([row]) => !row!.left, schedule: Schedule.spaced("500 millis") }
-    )
-  })
+  )
 
   const processes: Part<Processes> = {
     settings: `applying each, ${transactional}, lease ${leaseMillis} ms`,

@@ -1,8 +1,9 @@
 import { Deferred, Effect } from "effect"
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
+import { isEmpty, megabytes } from "../sizes.ts"
 import type { Database, Opened } from "../system.ts"
-import { perSecond } from "../timing.ts"
+import { perSecond, until } from "../timing.ts"
 import { itself, type Row, type Workload, Wrong } from "../workload.ts"
 
 const count = 1_000_000
@@ -16,14 +17,6 @@ const row = (suffix: string, title: string, unit: Row["unit"], bars: Row["bars"]
   better,
   bars
 })
-
-const megabytes = ({ sql }: Database, tables: ReadonlyArray<string>) =>
-  Effect.map(
-    sql<{
-      bytes: number
-    }>`SELECT sum(pg_total_relation_size(t::regclass))::float8 AS bytes FROM unnest(${tables}::text[]) t`,
-    ([row]) => row!.bytes / 1024 ** 2
-  )
 
 const measure = Effect.fnUntraced(function* ({ exactlyOnceBatch, forget, tables }: Opened, database: Database) {
   const empty = yield* megabytes(database, tables)
@@ -43,12 +36,14 @@ const measure = Effect.fnUntraced(function* ({ exactlyOnceBatch, forget, tables 
         if (handled >= count) Deferred.doneUnsafe(all, Effect.void)
       }
     })
-    yield* Deferred.await(all).pipe(Effect.timeout(patience))
+    yield* Effect.andThen(Deferred.await(all), Business.untilApplied(database.sql, count)).pipe(
+      Effect.timeout(patience)
+    )
   }).pipe(Effect.scoped)
   const wrong = yield* Business.wrongAccounts(database.sql, messages)
   if (wrong.length > 0) return yield* new Wrong({ detail: `lost, or applied twice: on ${wrong.length} accounts` })
   const after = yield* megabytes(database, tables)
-  yield* Effect.scoped(forget!)
+  yield* Effect.andThen(forget!, until(isEmpty(database, tables))).pipe(Effect.scoped)
   // As autovacuum does, sooner or later.
   yield* database.sql.unsafe(`VACUUM ${tables.join(", ")}`)
   const forgotten = yield* megabytes(database, tables)

@@ -1,9 +1,9 @@
 /** Runs that consume a backlog, and check that each message was handled once, in order where that is promised, and applied once. */
-import { Deferred, Effect, Schedule } from "effect"
+import { Deferred, Effect } from "effect"
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
 import type { Consuming, Database, Opened, Part, Watch } from "../system.ts"
-import { perSecond } from "../timing.ts"
+import { perSecond, until } from "../timing.ts"
 import { type Run, type Size, Wrong } from "../workload.ts"
 
 const patience = "60 seconds"
@@ -39,9 +39,6 @@ class Recorder implements Watch {
   }
 }
 
-const until = <E, R>(effect: Effect.Effect<boolean, E, R>) =>
-  Effect.repeat(effect, { until: (done) => done, schedule: Schedule.spaced("2 millis") })
-
 /**
  * `ordered`: handled in the order of each account. `applied`: the handler's writes are exactly-once. The time is taken
  * until everything is settled: until then a message might be handled again.
@@ -64,7 +61,7 @@ export const consuming = (
       const settled = yield* Effect.gen(function* () {
         yield* consume(watch)
         yield* watch.all
-        if (checks.applied === true) yield* until(Effect.map(Business.applied(sql), (n) => n >= messages.length))
+        if (checks.applied === true) yield* Business.untilApplied(sql, messages.length)
         yield* until(Effect.map(unsettled, (n) => n === 0))
         watch.end = performance.now()
         return true

@@ -11,6 +11,7 @@ import { publishBatches } from "./publishBatches.ts"
 import { publishEach } from "./publishEach.ts"
 import { publishInTransaction } from "./publishInTransaction.ts"
 import { snapshot } from "./snapshot.ts"
+import { soak } from "./soak.ts"
 
 export const workloads: ReadonlyArray<Workload> = [
   publishEach,
@@ -23,5 +24,6 @@ export const workloads: ReadonlyArray<Workload> = [
   latency,
   snapshot,
   backlog,
-  processes
+  processes,
+  soak
 ]

@@ -2,7 +2,7 @@ import { Effect, Schedule } from "effect"
 import * as Business from "../business.ts"
 import * as Message from "../message.ts"
 import type { Database, Part, Processes, WorkerProcess } from "../system.ts"
-import { perSecond, timed } from "../timing.ts"
+import { perSecond, timed, until } from "../timing.ts"
 import { itself, type Row, type Size, type Workload, Wrong } from "../workload.ts"
 
 const counts = [1, 2, 4, 8]
@@ -16,8 +16,7 @@ const throughput = (count: number): Row => ({
   bars: []
 })
 
-const until = <E, R>(effect: Effect.Effect<boolean, E, R>) =>
-  Effect.repeat(effect, { until: (done) => done, schedule: Schedule.spaced("5 millis") }).pipe(Effect.timeout(patience))
+const untilPatiently = <E, R>(effect: Effect.Effect<boolean, E, R>) => Effect.timeout(until(effect), patience)
 
 /** Starts workers, and waits until each has its share of the partitions. */
 const start = Effect.fnUntraced(function* ({ partitions, spawn }: Processes, count: number) {
@@ -26,7 +25,7 @@ const start = Effect.fnUntraced(function* ({ partitions, spawn }: Processes, cou
     { concurrency: 2 }
   )
   yield* Effect.all(workers.map(({ go }) => go))
-  yield* until(Effect.sync(() => workers.every(({ serving }) => serving.length === partitions / count)))
+  yield* untilPatiently(Effect.sync(() => workers.every(({ serving }) => serving.length === partitions / count)))
   return workers
 })
 
@@ -37,11 +36,11 @@ const measure = Effect.fnUntraced(function* (part: Part<Processes>, { sql }: Dat
   const processes = yield* part.begin
   const workers = yield* start(processes, count)
   const published = Effect.forEach(Message.chunksOf(messages, 1000), processes.publish, { discard: true })
-  const applied = until(Effect.map(Business.applied(sql), (n) => n >= messages.length))
+  const applied = Effect.timeout(Business.untilApplied(sql, messages.length), patience)
   const millis = yield* timed(Effect.andThen(published, applied))
   const wrong = yield* Business.wrongAccounts(sql, messages)
   if (wrong.length > 0) return yield* new Wrong({ detail: `lost, or applied twice: on ${wrong.length} accounts` })
-  yield* until(Effect.sync(() => sum(workers) >= messages.length))
+  yield* untilPatiently(Effect.sync(() => sum(workers) >= messages.length))
   const handled = workers.map((worker) => worker.handled)
   return { rate: perSecond(messages.length, millis), fairness: Math.min(...handled) / Math.max(...handled) }
 }, Effect.scoped)
@@ -60,11 +59,11 @@ const takeover = Effect.fnUntraced(function* (part: Part<Processes>) {
     return publish(next)
   }).pipe(Effect.repeat(Schedule.spaced("20 millis")), Effect.forkScoped)
   const [dead, survivor] = (yield* start(processes, 2)) as [WorkerProcess, WorkerProcess]
-  yield* until(Effect.sync(() => dead.latest.size > 0 && survivor.latest.size > 0))
+  yield* untilPatiently(Effect.sync(() => dead.latest.size > 0 && survivor.latest.size > 0))
   const taken = dead.serving
   const killed = performance.now()
   yield* dead.kill
-  yield* until(Effect.sync(() => taken.every((partition) => (survivor.latest.get(partition) ?? 0) > killed)))
+  yield* untilPatiently(Effect.sync(() => taken.every((partition) => (survivor.latest.get(partition) ?? 0) > killed)))
   return (performance.now() - killed) / leaseMillis
 }, Effect.scoped)
 
