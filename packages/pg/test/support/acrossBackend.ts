@@ -30,9 +30,9 @@ const layerSchema = (url: Redacted.Redacted, applicationName: string) =>
   )
 
 /**
- * The outbox, of one shard, such that a publish is over when it was sent, and the
- * lag includes what waits: the suite looks at what was published, and knows of no
- * outbox.
+ * The outbox, of one shard, such that a group joins once what was published before
+ * is sent, and the lag includes what waits: the suite looks at what was
+ * published, and knows of no outbox.
  */
 const relayed = Layer.effectContext(
   Effect.gen(function* () {
@@ -40,16 +40,21 @@ const relayed = Layer.effectContext(
     const target = yield* Transport.Transport
     const context = yield* Layer.build(PgOutbox.layerRelay({ shards: 1 }))
     const outbox = Context.get(context, Transport.Transport)
-    const waiting = Effect.map(
-      db.control.unsafe<{ count: number }>(
-        `SELECT count(*)::integer AS count FROM ${db.schema}.log l JOIN ${db.schema}.topic t ON t.id = l.topic
-        JOIN ${db.schema}.consumer_group g ON g.topic = t.id
-        JOIN ${db.schema}.cursor c ON c.consumer_group = g.id AND c.partition = l.partition
-        WHERE t.name LIKE 'surety.outbox.%' AND l.log_offset > c.settled`
-      ).withoutTransform,
-      ([row]) => row!.count
-    ).pipe(Effect.orElseSucceed(() => 1))
-    const sent = Effect.repeat(waiting, { until: (count) => count === 0, schedule: Schedule.spaced("5 millis") })
+    /** How many records of a topic wait to be sent. */
+    const waiting = (topic: string) =>
+      db.control
+        .unsafe<{ count: number }>(
+          `SELECT count(*)::integer AS count FROM ${db.schema}.log l JOIN ${db.schema}.topic t ON t.id = l.topic
+          JOIN ${db.schema}.consumer_group g ON g.topic = t.id
+          JOIN ${db.schema}.cursor c ON c.consumer_group = g.id AND c.partition = l.partition
+          WHERE t.name LIKE 'surety.outbox.%' AND l.log_offset > c.settled AND strpos(l.headers, $1) > 0`,
+          // As in JSON within JSON.
+          [`${topic}\\"`]
+        )
+        .withoutTransform.pipe(
+          Effect.map(([row]) => row!.count),
+          Effect.orElseSucceed(() => 0)
+        )
     return Context.add(context, Transport.Transport, {
       ...outbox,
       publish: (topic, records) =>
@@ -59,11 +64,18 @@ const relayed = Layer.effectContext(
           // Another program publishes there itself.
           if (records.some(({ id }) => id === "")) return yield* target.publish(topic, records)
           yield* outbox.publish(topic, records)
-          yield* sent
         }),
+      subscribe: (options) =>
+        Effect.andThen(
+          Effect.repeat(waiting(options.topic.name), {
+            until: (count) => count === 0,
+            schedule: Schedule.spaced("5 millis")
+          }),
+          outbox.subscribe(options)
+        ),
       progress: (topic, group) =>
         Effect.gen(function* () {
-          const unsent = yield* waiting
+          const unsent = yield* waiting(topic)
           const found = yield* outbox.progress(topic, group)
           return found.map((known) => ({ ...known, lag: known.lag + unsent }))
         })
