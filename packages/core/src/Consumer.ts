@@ -46,7 +46,7 @@ const TypeId = "~@surety/core/Consumer"
  * @category models
  * @since 0.1.0
  */
-export type Repeatable = "at-least-once" | "exactly-once"
+export type Repeatable = "at-least-once" | "exactly-once" | "exactly-once-kafka"
 
 /**
  * Consumes messages of payload `A`. `E` holds the failures that have not been

@@ -34,7 +34,7 @@ import type * as Topic from "./Topic.ts"
  * @category models
  * @since 0.1.0
  */
-export const Declared = Schema.Literals(["at-most-once", "at-least-once", "exactly-once"])
+export const Declared = Schema.Literals(["at-most-once", "at-least-once", "exactly-once", "exactly-once-kafka"])
 
 /**
  * What holds from end to end:

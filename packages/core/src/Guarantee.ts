@@ -19,6 +19,7 @@ import * as Channel from "./Channel.ts"
 import type { Part } from "./Description.ts"
 import { Inbox } from "./Inbox.ts"
 import { tooEarly } from "./internal/horizon.ts"
+import { LogTransactions } from "./LogTransactions.ts"
 import { Outbox } from "./Outbox.ts"
 import { Transport } from "./Transport.ts"
 import type { TransportError } from "./TransportError.ts"
@@ -31,7 +32,7 @@ const seal: unique symbol = Symbol("~@surety/core/Guarantee/seal")
  * @category models
  * @since 0.1.0
  */
-export type Name = "at-most-once" | "at-least-once" | "exactly-once"
+export type Name = "at-most-once" | "at-least-once" | "exactly-once" | "exactly-once-kafka"
 
 /**
  * What a guarantee is made of. Sealed: only the layers of this module make one.
@@ -45,7 +46,7 @@ export interface Delivery<G extends Name> {
   /** Publishing waits for these, and repeats until it has them. */
   readonly confirmation: G extends "at-most-once" ? undefined : Confirmation
   /** Handlers run in transactions of these. */
-  readonly unit: G extends "exactly-once" ? UnitOfWork : undefined
+  readonly unit: G extends "exactly-once" | "exactly-once-kafka" ? UnitOfWork : undefined
 }
 
 /**
@@ -244,6 +245,43 @@ export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-
   )
 }
 
+/**
+ * The consumed offsets and the records that a handler publishes commit in one
+ * transaction of Kafka: readers of committed records see each of them once.
+ *
+ * **Gotchas**
+ *
+ * What remains possible: all effects outside of Kafka, SQL included, are
+ * repeated with their handler; and a message that was published twice is handled
+ * twice, whatever its id: there is no inbox.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class KafkaExactlyOnce extends Context.Service<KafkaExactlyOnce, Delivery<"exactly-once-kafka">>()(
+  "@surety/core/KafkaExactlyOnce"
+) {
+  /**
+   * Made of at-least-once delivery and the transactions of its cluster, which
+   * `KafkaTransactions.layer` of `@surety/kafka` provides. Refused where they
+   * are of different clusters.
+   */
+  static readonly layer: Layer.Layer<KafkaExactlyOnce, CompositionError, AtLeastOnce | LogTransactions> = Layer.effect(
+    KafkaExactlyOnce,
+    Effect.gen(function* () {
+      const { confirmation, transport } = yield* AtLeastOnce
+      const unit = yield* LogTransactions
+      if (transport.store !== unit.inbox.store) {
+        return yield* new CompositionError({
+          guarantee: "exactly-once-kafka",
+          detail: `the transactions are not those of the ${transport.characteristics.name} transport; build both over one KafkaClient`
+        })
+      }
+      return KafkaExactlyOnce.of({ [seal]: "exactly-once-kafka", transport, confirmation, unit })
+    })
+  )
+}
+
 const parts: { readonly [G in Name]: Part } = {
   "at-most-once": {
     layer: "AtMostOnce.layer",
@@ -282,6 +320,17 @@ const parts: { readonly [G in Name]: Part } = {
       "a handler runs again after a rollback",
       "effects outside its transaction (a mail, an HTTP call) may be repeated: publish a message for them"
     ]
+  },
+  "exactly-once-kafka": {
+    layer: "KafkaExactlyOnce.layer",
+    promise:
+      "the consumed offsets and the messages that a handler publishes commit in one transaction; readers of committed records see each once",
+    gaps: [],
+    assumptions: [],
+    possible: [
+      "a handler runs again after an abort",
+      "all effects outside of Kafka may be repeated, SQL included: consume into a database with an exactly-once topic"
+    ]
   }
 }
 
@@ -303,6 +352,7 @@ export interface Services {
   readonly "at-most-once": AtMostOnce
   readonly "at-least-once": AtLeastOnce
   readonly "exactly-once": ExactlyOnce
+  readonly "exactly-once-kafka": KafkaExactlyOnce
 }
 
 /**
@@ -317,7 +367,8 @@ export type Required<G extends Name, C> = Channel.Of<Services[G], C>
 const keys = {
   "at-most-once": AtMostOnce,
   "at-least-once": AtLeastOnce,
-  "exactly-once": ExactlyOnce
+  "exactly-once": ExactlyOnce,
+  "exactly-once-kafka": KafkaExactlyOnce
 } as const
 
 /**

@@ -58,7 +58,7 @@ export type Foreign = "consume" | "dead-letter"
 export interface Options<S extends Schema.Constraint, G extends Guarantee.Name, C> {
   /** Encodes and decodes payloads, at both edges. */
   readonly schema: S
-  /** What publishing and consuming require: `at-most-once`, `at-least-once` or `exactly-once`. */
+  /** What publishing and consuming require: `at-most-once`, `at-least-once`, `exactly-once` or `exactly-once-kafka`. */
   readonly guarantee: G
   /** The deduplication id of a payload. Default: a new `MessageId` for each publish. */
   readonly id?: ((payload: S["Type"]) => string) | undefined

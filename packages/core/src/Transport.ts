@@ -218,7 +218,7 @@ export interface Subscription {
  */
 export interface Progress {
   readonly partition: number
-  /** The last settled offset; 0 when there is none. */
+  /** The last settled offset; one before the first when there is none. */
   readonly settled: number
   /** Records that can be read but are not settled, the parked ones included. */
   readonly lag: number
@@ -257,6 +257,10 @@ export interface Characteristics {
   readonly transactional: boolean
   /** Whether its assignments keep records aside (`Assignment.redelivery`). */
   readonly redelivery: boolean
+  /** So many records beyond the claimed ones may be called suspects after a crash. Default: none. */
+  readonly claimsAhead?: number | undefined
+  /** Where a redriven message is: at its own place, or, as a record of its own, at the end of its partition. Default `in place`. */
+  readonly redrives?: "in place" | "appended" | undefined
   /** What it does not promise. */
   readonly gaps: ReadonlyArray<Gap>
   readonly assumptions: ReadonlyArray<Assumption>

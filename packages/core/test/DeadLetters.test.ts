@@ -6,7 +6,12 @@ import { TestClock } from "effect/testing"
 import { Broken, during, lag, letters, note, notes, quiet, seen, takeN } from "./support.ts"
 
 /** Fails on what is broken, until it is mended. */
-const fragile = (guarantee: Guarantee.Name, handled: Queue.Queue<string>, broken: Set<string>, group = "readers") =>
+const fragile = (
+  guarantee: Exclude<Guarantee.Name, "exactly-once-kafka">,
+  handled: Queue.Queue<string>,
+  broken: Set<string>,
+  group = "readers"
+) =>
   Consumer.make(notes(guarantee), {
     group,
     handler: ({ id }, envelope) =>

@@ -110,5 +110,5 @@ export const handleDirect = (
     return atMostOnce
   })
 
-  return (batch) => isolate(batch, together, alone)
+  return (batch) => isolate(batch, together, alone, served.laneOf)
 }

@@ -1,6 +1,6 @@
 /** Handles a batch as a whole where that succeeds, and finds the messages at fault where it does not (rule 17). */
 import * as Effect from "effect/Effect"
-import type { Item } from "./keyedQueue.ts"
+import type { Item, LaneOf } from "./keyedQueue.ts"
 
 /** What became of a message that was handled alone: `again` in this process, `parked` for later. */
 export type Alone = "settled" | "again" | "parked"
@@ -17,18 +17,19 @@ export const isolate = <E, R>(
   batch: ReadonlyArray<Item>,
   /** Whether the messages were settled, all of them. */
   together: (items: ReadonlyArray<Item>) => Effect.Effect<boolean, E, R>,
-  alone: (item: Item) => Effect.Effect<Alone, E, R>
+  alone: (item: Item) => Effect.Effect<Alone, E, R>,
+  laneOf: LaneOf
 ): Effect.Effect<ReadonlyArray<Item>, E, R> => {
   const [only] = batch
   if (batch.length === 1) return Effect.map(alone(only!), (end) => (end === "again" ? batch : none))
   const deferred: Array<Item> = []
-  const blocked = new Set<string>()
+  const blocked = new Set<string | number>()
 
   const unblocked = (items: ReadonlyArray<Item>): ReadonlyArray<Item> =>
     blocked.size === 0
       ? items
       : items.filter((item) => {
-          const free = item.record.key === undefined || !blocked.has(item.record.key)
+          const free = !blocked.has(laneOf(item))
           if (!free) deferred.push(item)
           return free
         })
@@ -41,7 +42,7 @@ export const isolate = <E, R>(
       if (items.length === 1) {
         return Effect.map(alone(first), (end) => {
           if (end === "again") deferred.push(first)
-          if (end !== "settled" && first.record.key !== undefined) blocked.add(first.record.key)
+          if (end !== "settled") blocked.add(laneOf(first))
         })
       }
       return Effect.flatMap(together(items), (settled) => {

@@ -52,13 +52,20 @@ export interface First {
 
 const none: ReadonlyArray<Item> = []
 
+/** The lane in which a record waits for the ones before it. */
+export type LaneOf = (item: Item) => string | number
+
 /** Records without a key have no order among each other: each is a lane of its own. */
-const laneKey = ({ record }: Item): string | number => record.key ?? record.offset
+export const byKey: LaneOf = ({ record }) => record.key ?? record.offset
+
+/** All records of the partition in one lane: what settles nothing but an offset may leave none behind. */
+export const inSequence: LaneOf = () => 0
 
 export class KeyedQueue {
   readonly #lanes = new Map<string | number, Lane>()
   readonly #ready = new Set<Lane>()
   readonly #gate: Latch.Latch
+  readonly #laneOf: LaneOf
   readonly #fullWaiters = new Set<{ readonly size: number; readonly resume: () => void }>()
   readonly signal = new Signal()
   #size = 0
@@ -67,8 +74,9 @@ export class KeyedQueue {
   #closed: "no" | "once empty" | "now" = "no"
 
   /** While the gate is closed nothing is taken. */
-  constructor(gate: Latch.Latch = Latch.makeUnsafe(true)) {
+  constructor(gate: Latch.Latch = Latch.makeUnsafe(true), laneOf: LaneOf = byKey) {
     this.#gate = gate
+    this.#laneOf = laneOf
   }
 
   /** Records held, in flight included. */
@@ -82,7 +90,7 @@ export class KeyedQueue {
 
   offer(items: Iterable<Item>): void {
     for (const item of items) {
-      const key = laneKey(item)
+      const key = this.#laneOf(item)
       let lane = this.#lanes.get(key)
       if (lane === undefined) {
         lane = { items: [], taken: none }
@@ -97,7 +105,7 @@ export class KeyedQueue {
 
   /** Takes out what waits behind a record that is in flight. */
   withdraw(item: Item): ReadonlyArray<Item> {
-    const lane = this.#lanes.get(laneKey(item))
+    const lane = this.#lanes.get(this.#laneOf(item))
     if (lane === undefined) return []
     const items = lane.items.splice(0)
     this.#shrink(items.length)
@@ -229,9 +237,10 @@ export class KeyedQueue {
   done(batch: ReadonlyArray<Item>, deferred: ReadonlyArray<Item>): void {
     this.#exclusive = false
     this.#inFlight -= batch.length
-    for (let i = deferred.length - 1; i >= 0; i--) this.#lanes.get(laneKey(deferred[i]!))!.items.unshift(deferred[i]!)
+    for (let i = deferred.length - 1; i >= 0; i--)
+      this.#lanes.get(this.#laneOf(deferred[i]!))!.items.unshift(deferred[i]!)
     for (const item of batch) {
-      const key = laneKey(item)
+      const key = this.#laneOf(item)
       const lane = this.#lanes.get(key)
       // Freed with an earlier one of its key.
       if (lane === undefined || lane.taken.length === 0) continue

@@ -8,7 +8,7 @@ import type { Assignment, ClaimedRecord } from "../../Transport.ts"
 import { identify } from "../foreign.ts"
 import { type Context, type End, persist, type StopSignal } from "./context.ts"
 import { handleDirect } from "./direct.ts"
-import { type Item, KeyedQueue, makeItem } from "./keyedQueue.ts"
+import { byKey, type Item, inSequence, KeyedQueue, makeItem } from "./keyedQueue.ts"
 import { obstaclesOf } from "./obstacles.ts"
 import { Progress } from "./progress.ts"
 import { maxParked, Redeliver } from "./redeliver.ts"
@@ -34,13 +34,15 @@ export const servePartition = (
   observer.tell({ _tag: "Assigned", partition, epoch })
   const { settings, topic } = consumer
   const progress = new Progress(assignment.settled)
-  const queue = new KeyedQueue(lifecycle.gate)
+  // Kafka's transactions know no ids: a record that is passed over, and handled later, would be handled again.
+  const laneOf = topic.guarantee === "exactly-once-kafka" ? inSequence : byKey
+  const queue = new KeyedQueue(lifecycle.gate, laneOf)
   const atMostOnce = topic.guarantee === "at-most-once"
   const redeliver =
     assignment.redelivery === undefined
       ? undefined
       : new Redeliver(topic.name, assignment.redelivery, queue, progress, atMostOnce, settings.prefetch)
-  const served: Served = { context, assignment, progress, redeliver }
+  const served: Served = { context, assignment, progress, redeliver, laneOf }
   const obstacles = obstaclesOf(partition, queue, progress, redeliver)
   const handle = (delivery.unit === undefined ? handleDirect : handleTransactional(delivery.unit))(served)
 

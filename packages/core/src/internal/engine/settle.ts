@@ -8,7 +8,7 @@ import type { TransportError } from "../../TransportError.ts"
 import { type Context, type End, maxDelay, persist, StopSignal } from "./context.ts"
 import { decide, failureOf, failureTagOf } from "./failures.ts"
 import { Crashed } from "./handler.ts"
-import type { Item } from "./keyedQueue.ts"
+import type { Item, LaneOf } from "./keyedQueue.ts"
 import { ofItem } from "./observer.ts"
 import type { Progress } from "./progress.ts"
 import type { Redeliver } from "./redeliver.ts"
@@ -20,6 +20,7 @@ export interface Served {
   readonly progress: Progress
   /** Where the transport can keep messages aside. */
   readonly redeliver: Redeliver | undefined
+  readonly laneOf: LaneOf
 }
 
 /** Of so many attempts: those in which the handler saw it. */

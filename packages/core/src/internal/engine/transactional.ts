@@ -248,7 +248,7 @@ export const handleTransactional =
         Effect.catchCause((cause) => Effect.fail(new AttemptFailed({ cause })))
       )
 
-    return (batch) => isolate(batch, together, alone)
+    return (batch) => isolate(batch, together, alone, served.laneOf)
   }
 
 /** What a cause failed with and died of. */

@@ -141,7 +141,7 @@ const inboxOf = ({ description, retention }: Inbox["Service"]): Part =>
 
 /** What the declaration leaves to those who publish, where copies of a message are told by its id. */
 const declarationOf = (topic: Topic.Any, delivery: Delivery): ReadonlyArray<Part> => {
-  if (delivery.unit === undefined) return []
+  if (topic.guarantee !== "exactly-once") return []
   const generated: Assumption = {
     holds: "a publish that the app repeats is given the id of the first one",
     known: "not checked",
@@ -281,7 +281,8 @@ const groupOf = Effect.fnUntraced(function* (
 const excludes: { readonly [G in Guarantee.Name]: ReadonlyArray<Flaw> } = {
   "at-most-once": ["repetition"],
   "at-least-once": ["loss"],
-  "exactly-once": ["loss", "repetition"]
+  "exactly-once": ["loss", "repetition"],
+  "exactly-once-kafka": ["loss", "repetition"]
 }
 
 export const unmet = (
