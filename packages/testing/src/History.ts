@@ -141,6 +141,8 @@ export type Fact =
       readonly id: string
       readonly partition: number
       readonly offset: number
+      /** It comes as a record of its own, at the end of its partition. */
+      readonly appended?: boolean | undefined
     }
   | {
       readonly _tag: "Progress"

@@ -23,6 +23,7 @@
  */
 import { describe, it } from "@effect/vitest"
 import type * as Acks from "@surety/core/Acks"
+import type { partitionOf } from "@surety/core/Backend"
 import type * as DeadLetters from "@surety/core/DeadLetters"
 import type * as Guarantee from "@surety/core/Guarantee"
 import type * as Inbox from "@surety/core/Inbox"
@@ -147,6 +148,8 @@ export interface Backend<R = never> {
   readonly node: (name: string) => Effect.Effect<Node, unknown, R | Scope.Scope>
   /** All committed rows of a topic, in the order in which they were written. */
   readonly effects: (topic: string) => Effect.Effect<ReadonlyArray<Row>, unknown, R>
+  /** The partition of a record. Default: that of `Backend.partitionOf` of core. */
+  readonly partitionOf?: typeof partitionOf | undefined
   /** What is kept of a group. What needs to know is not asserted without it. */
   readonly kept?: ((topic: string, group: string) => Effect.Effect<Kept, unknown, R>) | undefined
   /** Where the store can crash. What its crash must not lose is not asserted without it. */

@@ -80,18 +80,29 @@ export const before = (a: EventOf<"Publish">, b: EventOf<"Publish">): boolean =>
 
 interface InPlace {
   readonly topic: string
+  readonly id: string
   readonly group: string
   readonly partition: number
   readonly offset: number
 }
 
 /** Where a group finds a record. */
-export const placeOf = ({ group, offset, partition, topic }: InPlace): string => keyed(topic, group, partition, offset)
+export const placeOf = ({ group, offset, partition, topic }: Omit<InPlace, "id">): string =>
+  keyed(topic, group, partition, offset)
 
-/** The places in the history at which a record was redriven. */
+/** The places in the history at which a record was redriven. One that was appended to its partition is known by its id. */
 export const redrivesOf = (history: History): ((of: InPlace) => ReadonlyArray<number>) => {
-  const redrives = groupBy(only(history, "Redrive"), placeOf)
-  return (of) => (redrives.get(placeOf(of)) ?? []).map(({ seq }) => seq)
+  const redrives = only(history, "Redrive")
+  const inPlace = groupBy(
+    redrives.filter(({ appended }) => appended !== true),
+    placeOf
+  )
+  const byId = ({ group, id, topic }: InPlace) => keyed(topic, group, id)
+  const appended = groupBy(
+    redrives.filter(({ appended }) => appended === true),
+    byId
+  )
+  return (of) => [...(inPlace.get(placeOf(of)) ?? []), ...(appended.get(byId(of)) ?? [])].map(({ seq }) => seq)
 }
 
 /** Where an attempt may have been counted that nobody saw begin. */

@@ -3,7 +3,7 @@ import { assert } from "@effect/vitest"
 import * as Transport from "@surety/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Harness } from "./harness.ts"
-import { type TestNode, uniqueName } from "./model.ts"
+import { claimAll, type TestNode, uniqueName } from "./model.ts"
 import type { Scenario } from "./scenario.ts"
 
 const record = (id: string) => ({ id, key: undefined, headers: {}, time: 7, payload: new TextEncoder().encode(id) })
@@ -30,7 +30,7 @@ export const acrossSystems: ReadonlyArray<Scenario> = [
         const topic = { name: uniqueName("seeking"), partitions: 1 }
         yield* transport.publish(topic, ["a", "b", "c", "d"].map(record))
         const first = yield* joinAlone(harness, one, topic)
-        const offsets = (yield* first.claim(10)).map(({ offset }) => offset)
+        const offsets = (yield* claimAll(first, 4)).map(({ offset }) => offset)
         yield* first.settle(offsets[3]!)
         yield* first.release
         yield* one.crash
@@ -42,7 +42,7 @@ export const acrossSystems: ReadonlyArray<Scenario> = [
         assert.deepInclude(reason, { _tag: "RecordsGone", settled: offsets[3]! + 1000, partition: 0 })
         yield* next.seek(offsets[1]!)
         assert.deepStrictEqual(
-          (yield* next.claim(10)).map(({ id }) => id),
+          (yield* claimAll(next, 2)).map(({ id }) => id),
           ["c", "d"]
         )
       })
@@ -70,7 +70,7 @@ export const acrossSystems: ReadonlyArray<Scenario> = [
         yield* publish(topic, [record("e")])
         const assignment = yield* joinAlone(harness, node, topic)
         assert.deepStrictEqual(
-          (yield* assignment.claim(10)).map(({ id }) => id),
+          (yield* claimAll(assignment, 5)).map(({ id }) => id),
           ["a", "b", "c", "d", "e"]
         )
       })

@@ -44,10 +44,10 @@ export const deadLetters: ReadonlyArray<Scenario> = [
       const history = yield* harness.verify
       const starts = eventsOf(history, "Start", topic).filter(({ id }) => id === "m-2")
       const redriven = eventsOf(history, "Redrive", topic)[0]!
-      assert.deepStrictEqual(
-        starts.filter(({ seq }) => seq > redriven.seq).map(({ attempt, group, offset }) => [group, attempt, offset]),
-        [["group", 1, before!.record.offset]]
-      )
+      const [again, ...others] = starts.filter(({ seq }) => seq > redriven.seq)
+      assert.deepStrictEqual(others, [])
+      assert.deepStrictEqual([again!.group, again!.attempt], ["group", 1])
+      if (redriven.appended !== true) assert.strictEqual(again!.offset, before!.record.offset)
       assert.strictEqual(starts.filter(({ group }) => group === "other").length, 1)
       assert.deepStrictEqual(
         (yield* harness.deadLetters(topic)).map(({ record }) => record.id),

@@ -7,7 +7,7 @@ import type { TransportError } from "@surety/core/TransportError"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { eventsOf, messages, type TestNode, uniqueName } from "./model.ts"
+import { claimAll, eventsOf, messages, type TestNode, uniqueName } from "./model.ts"
 import { forEach, lossless, type Scenario } from "./scenario.ts"
 
 const isFenced = (error: TransportError) => error.reason._tag === "Fenced"
@@ -31,7 +31,7 @@ export const fencing: ReadonlyArray<Scenario> = [
         const transport = yield* two.run(Transport.Transport)
         yield* harness.publish(two, topic, messages(10, 1))
         const stale = yield* (yield* join(one)).next
-        const claimed = yield* stale.claim(10)
+        const claimed = yield* claimAll(stale, 10)
         yield* stale.settle(claimed[2]!.offset)
         yield* one.disconnect("frozen")
         const taking = yield* Effect.forkScoped(Effect.flatMap(join(two), ({ next }) => next))
@@ -42,7 +42,9 @@ export const fencing: ReadonlyArray<Scenario> = [
         const holder = yield* Effect.flatten(Effect.sync(() => taking.pollUnsafe()!))
         assert.isAbove(holder.epoch, stale.epoch)
         assert.strictEqual(holder.settled, claimed[2]!.offset)
-        assert.strictEqual(holder.suspectUntil, claimed[9]!.offset)
+        const { claimsAhead = 0 } = transport.characteristics
+        assert.isAtLeast(holder.suspectUntil, claimed[9]!.offset)
+        assert.isAtMost(holder.suspectUntil, claimed[9]!.offset + claimsAhead)
         const [again] = yield* holder.claim(1)
         yield* holder.settle(again!.offset)
         yield* holder.count(claimed[4]!.offset, { claims: 1, failures: 0 })
@@ -76,9 +78,9 @@ export const fencing: ReadonlyArray<Scenario> = [
         assert.isTrue(isFenced(yield* Effect.flatten(Effect.sync(() => revoked.pollUnsafe()!))))
         // What is no longer its own it cannot give back either.
         yield* stale.release
-        assert.deepStrictEqual(yield* transport.progress(topic.name, group), [
-          { partition: 0, settled: again!.offset, lag: 7, parked: 0 }
-        ])
+        const [progress] = yield* transport.progress(topic.name, group)
+        assert.strictEqual(progress!.settled, again!.offset)
+        assert.strictEqual(progress!.lag, 7)
         assert.deepStrictEqual(yield* harness.deadLetters(topic), [])
         const untouched = (yield* holder.claim(10)).find(({ offset }) => offset === claimed[4]!.offset)
         assert.deepStrictEqual(untouched?.attempts, { claims: 1, failures: 0 })
@@ -100,13 +102,14 @@ export const fencing: ReadonlyArray<Scenario> = [
           group: "group",
           startFrom: "earliest"
         })
-        const { claim, settle } = yield* next
-        const claimed = yield* claim(5)
+        const assignment = yield* next
+        const { settle } = assignment
+        const claimed = yield* claimAll(assignment, 5)
         yield* settle(claimed[3]!.offset)
         yield* settle(claimed[1]!.offset)
-        assert.deepStrictEqual(yield* transport.progress(topic.name, "group"), [
-          { partition: 0, settled: claimed[3]!.offset, lag: 1, parked: 0 }
-        ])
+        const [progress] = yield* transport.progress(topic.name, "group")
+        assert.strictEqual(progress!.settled, claimed[3]!.offset)
+        assert.strictEqual(progress!.lag, 1)
       })
   },
 
@@ -260,7 +263,8 @@ export const fencing: ReadonlyArray<Scenario> = [
       yield* one.reconnect
       yield* harness.handled(20, topic)
       const history = yield* harness.verify
-      assert.isTrue(eventsOf(history, "Start", topic).every(({ epoch, node }) => epoch === 1 && node === one.name))
+      const [first, ...others] = eventsOf(history, "Start", topic)
+      assert.isTrue(others.every(({ epoch, node }) => epoch === first!.epoch && node === one.name))
     })
   )
 ]

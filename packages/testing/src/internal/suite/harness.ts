@@ -1,8 +1,8 @@
 /** What one test of the suite works with: nodes, topics, recorded consumers, and waiting. */
 import * as Backend from "@surety/core/Backend"
 import * as DeadLetters from "@surety/core/DeadLetters"
-import type * as Guarantee from "@surety/core/Guarantee"
 import * as Topic from "@surety/core/Topic"
+import * as Transport from "@surety/core/Transport"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,7 +13,16 @@ import * as History from "../../History.ts"
 import type * as TransportTest from "../../TransportTest.ts"
 import { makeConsuming } from "./consuming.ts"
 import type { Group, Lab } from "./lab.ts"
-import { Message, messages, NeverHappened, type TestNode, type TestTopic, uniqueName, Violated } from "./model.ts"
+import {
+  type Guaranteed,
+  Message,
+  messages,
+  NeverHappened,
+  type TestNode,
+  type TestTopic,
+  uniqueName,
+  Violated
+} from "./model.ts"
 import { makeObserving } from "./observing.ts"
 import { makePublishing } from "./publishing.ts"
 
@@ -135,7 +144,7 @@ export const make = Effect.fnUntraced(function* <R>(
   const record = (node: TestNode, fact: History.Fact) =>
     node.state === "crashed" ? Effect.void : Effect.asVoid(history.record(fact))
 
-  const topic = <G extends Guarantee.Name>(
+  const topic = <G extends Guaranteed>(
     guarantee: G,
     options?: { readonly partitions?: number }
   ): Topic.Topic<typeof Message, G> =>
@@ -223,10 +232,12 @@ export const make = Effect.fnUntraced(function* <R>(
     filter?: { readonly id?: string },
     group = "group"
   ) {
+    const { characteristics } = yield* node.run(Transport.Transport)
+    const appended = characteristics.redrives === "appended"
     for (const { record } of yield* deadLetters(of, group)) {
       if (filter?.id !== undefined && filter.id !== record.id) continue
       const { id, offset, partition } = record
-      yield* history.record({ _tag: "Redrive", topic: of.name, group, id, partition, offset })
+      yield* history.record({ _tag: "Redrive", topic: of.name, group, id, partition, offset, appended })
     }
     return yield* node.run(
       Effect.flatMap(DeadLetters.DeadLetters, (service) => service.redrive({ ...filter, topic: of.name, group }))
@@ -240,6 +251,8 @@ export const make = Effect.fnUntraced(function* <R>(
     if (violations.length > 0) return yield* Effect.die(new Violated(violations, history.events))
   })
 
+  const partitionOf = backend.partitionOf ?? Backend.partitionOf
+
   const leaseMillis = Duration.toMillis(Duration.fromInputUnsafe(backend.lease))
 
   return {
@@ -251,6 +264,7 @@ export const make = Effect.fnUntraced(function* <R>(
      */
     boundMillis: (leaseMillis * 4) / 3 + 6_000 + (backend.time === "virtual" ? 0 : 15_000),
     history,
+    partitionOf,
     /** Ends the store without warning, and starts it again. */
     crashStore: Effect.suspend(() => Effect.provideContext(backend.crashing!.crash, services)),
     skip: (reason: string): Effect.Effect<never> => Effect.sync(() => skip(reason)),
@@ -278,7 +292,7 @@ export const make = Effect.fnUntraced(function* <R>(
     record,
     /** Two keys that lie in one partition of the topic's, and not in that of `key`. */
     elsewhere: (of: TestTopic, key: string): readonly [string, string] => {
-      const partition = (key: string) => Backend.partitionOf({ id: "", key }, of.partitions)
+      const partition = (key: string) => partitionOf({ id: "", key }, of.partitions)
       const others = Array.from({ length: 1000 }, (_, index) => `other-${index}`)
       const one = others.find((other) => partition(other) !== partition(key))!
       return [one, others.find((other) => other !== one && partition(other) === partition(one))!]

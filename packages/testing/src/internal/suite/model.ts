@@ -3,10 +3,12 @@ import type * as Consumer from "@surety/core/Consumer"
 import { contentTypeHeader, type Envelope, type Headers } from "@surety/core/Envelope"
 import type * as Guarantee from "@surety/core/Guarantee"
 import type * as Topic from "@surety/core/Topic"
+import type { Assignment, ClaimedRecord } from "@surety/core/Transport"
+import type { TransportError } from "@surety/core/TransportError"
 import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as History from "../../History.ts"
@@ -14,7 +16,9 @@ import type * as TransportTest from "../../TransportTest.ts"
 
 export const Message = Schema.Struct({ id: Schema.String, key: Schema.NullOr(Schema.String), body: Schema.String })
 export type Message = typeof Message.Type
-export type TestTopic = Topic.Topic<typeof Message, Guarantee.Name>
+/** What every backend may have. */
+export type Guaranteed = Exclude<Guarantee.Name, "exactly-once-kafka">
+export type TestTopic = Topic.Topic<typeof Message, Guaranteed>
 
 export const message = (id: string, key: string | null = null, body = ""): Message => ({ id, key, body })
 
@@ -34,6 +38,16 @@ export const contentOf = ({ body, id, key }: Message, headers: Headers): string 
   ])
 
 export const decodeMessage = Schema.decodeUnknownOption(Schema.fromJsonString(Message))
+
+/** Claims so many records: a transport may hand them over in parts. */
+export const claimAll = Effect.fnUntraced(function* (
+  { claim }: Pick<Assignment, "claim">,
+  count: number
+): Effect.fn.Return<ReadonlyArray<ClaimedRecord>, TransportError> {
+  const claimed: Array<ClaimedRecord> = []
+  while (claimed.length < count) claimed.push(...(yield* claim(count)))
+  return claimed
+})
 
 /** How the handlers of the tests fail. */
 export class Failed extends Data.TaggedError("Failed")<{ readonly detail: string }> {}

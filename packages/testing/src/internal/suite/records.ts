@@ -1,6 +1,6 @@
 /** Records keep what they are given: any text, any bytes, up to the limit. */
 import { assert } from "@effect/vitest"
-import { partitionOf, recordBytes } from "@surety/core/Backend"
+import { recordBytes } from "@surety/core/Backend"
 import * as Consumer from "@surety/core/Consumer"
 import type { EncodedRecord, Envelope } from "@surety/core/Envelope"
 import * as Producer from "@surety/core/Producer"
@@ -185,7 +185,7 @@ export const records: ReadonlyArray<Scenario> = [
             const { next } = yield* transport.subscribe({ topic, group: "reader", startFrom: "earliest" })
             for (let i = 0; i < topic.partitions; i++) {
               const { claim, partition } = yield* next
-              const expected = sent.filter((each) => partitionOf(each, topic.partitions) === partition)
+              const expected = sent.filter((each) => harness.partitionOf(each, topic.partitions) === partition)
               const claimed: Array<Transport.ClaimedRecord> = []
               while (claimed.length < expected.length) claimed.push(...(yield* claim(4)))
               assert.deepStrictEqual(

@@ -1,7 +1,7 @@
-import type * as Guarantee from "@surety/core/Guarantee"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Harness } from "./harness.ts"
+import type { Guaranteed } from "./model.ts"
 
 /** One test of the suite. */
 export interface Scenario {
@@ -15,9 +15,9 @@ export interface Scenario {
 
 /** Adjusts what a scenario asserts to the guarantee it runs under. */
 export const forEach = (
-  guarantees: ReadonlyArray<Guarantee.Name>,
+  guarantees: ReadonlyArray<Guaranteed>,
   name: string,
-  run: (harness: Harness, guarantee: Guarantee.Name) => Effect.Effect<unknown, unknown, Scope.Scope>
+  run: (harness: Harness, guarantee: Guaranteed) => Effect.Effect<unknown, unknown, Scope.Scope>
 ): ReadonlyArray<Scenario> =>
   guarantees.map((guarantee) => ({
     name: `${guarantee}: ${name}`,
@@ -25,7 +25,7 @@ export const forEach = (
     run: (harness) => run(harness, guarantee)
   }))
 
-export const all: ReadonlyArray<Guarantee.Name> = ["at-most-once", "at-least-once", "exactly-once"]
+export const all: ReadonlyArray<Guaranteed> = ["at-most-once", "at-least-once", "exactly-once"]
 
 /** Those under which nothing is lost. */
-export const lossless: ReadonlyArray<Guarantee.Name> = ["at-least-once", "exactly-once"]
+export const lossless: ReadonlyArray<Guaranteed> = ["at-least-once", "exactly-once"]
