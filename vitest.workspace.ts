@@ -18,8 +18,8 @@ const withPostgres: TestProjectInlineConfiguration["test"] = {
 
 const withKafka: TestProjectInlineConfiguration["test"] = {
   globalSetup: [path("test/kafkaSetup.ts")],
-  testTimeout: 60 * seconds,
-  hookTimeout: 60 * seconds
+  testTimeout: 120 * seconds,
+  hookTimeout: 120 * seconds
 }
 
 /** The test projects. `vitest.config.ts` reads this list: Vitest does not look for it by itself. */

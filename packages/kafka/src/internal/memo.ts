@@ -1,0 +1,67 @@
+/**
+ * What a group remembers of a partition beside its offset, in the metadata of
+ * the committed offset: it is stored with it, refused with it, and read by the
+ * partition's next holder.
+ */
+import type { Attempts } from "@surety/core/Transport"
+
+export interface Memo {
+  /** Of the last holder. */
+  readonly epoch: number
+  /** Up to here the holder may have claimed. */
+  readonly claimed: number
+  /** The offset from which the holder began. */
+  readonly began: number
+  /** Whether the group settles in transactions, many messages at once. */
+  readonly together: boolean
+  readonly attempts: ReadonlyMap<number, Attempts>
+}
+
+/**
+ * The last record that may have ended its process. A group that settles in
+ * transactions would handle each of those in one of its own: it begins with that
+ * only after a holder has ended without any progress.
+ */
+export const suspectUntil = (known: Memo | undefined, committed: number): number =>
+  known === undefined || (known.together && known.began !== committed)
+    ? committed - 1
+    : Math.max(known.claimed, committed - 1)
+
+/** Brokers take 4,096 bytes by default (`offset.metadata.max.bytes`). */
+const maxAttempts = 150
+
+/** Counts beyond the first ones by offset are forgotten with the process. */
+export const encode = ({ attempts, began, claimed, epoch, together }: Memo): string =>
+  JSON.stringify({
+    surety: 1,
+    epoch,
+    claimed,
+    began,
+    together,
+    attempts: Array.from(attempts)
+      .sort(([a], [b]) => a - b)
+      .slice(0, maxAttempts)
+      .map(([offset, { claims, failures }]) => [offset, claims, failures])
+  })
+
+/** None where another program has committed, or a tool has reset the group. */
+export const decode = (metadata: string | null | undefined): Memo | undefined => {
+  if (metadata === null || metadata === undefined || !metadata.startsWith('{"surety":1,')) return undefined
+  try {
+    const { attempts, began, claimed, epoch, together } = JSON.parse(metadata)
+    return {
+      epoch,
+      claimed,
+      began,
+      together,
+      attempts: new Map(
+        (attempts as ReadonlyArray<readonly [number, number, number]>).map(([offset, claims, failures]) => [
+          offset,
+          { claims, failures }
+        ])
+      )
+    }
+  } catch {
+    return undefined
+  }
+}
