@@ -48,8 +48,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as History from "./History.ts"
 import { kinds } from "./internal/simulation/faults.ts"
+import { toHtml } from "./internal/simulation/html.ts"
 import type { Mutation } from "./internal/simulation/mutations.ts"
-import * as report from "./internal/simulation/report.ts"
+import { toText } from "./internal/simulation/report.ts"
 import * as simulated from "./internal/simulation/run.ts"
 import { shrink } from "./internal/simulation/shrink.ts"
 import type { Tables } from "./Table.ts"
@@ -266,12 +267,12 @@ export class SimulationFailed extends Data.TaggedError("SimulationFailed")<{
   readonly replay: string
 }> {
   override get message(): string {
-    return report.toText(this)
+    return toText(this)
   }
 
   /** A page to look at: a file of its own, that loads nothing. */
   get html(): string {
-    return report.toHtml(this)
+    return toHtml(this)
   }
 }
 

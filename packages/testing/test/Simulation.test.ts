@@ -65,6 +65,11 @@ describe("a failing run", () => {
         assert.isAbove(failed.before.steps.length, 10)
         assert.include(failed.message, `--seed ${failed.run.seed}`)
         assert.include(failed.message, "effects of 2 runs of")
+        const { html } = failed
+        for (const text of ["effects of 2 runs of", `--seed ${failed.run.seed}`, "<svg", "no more faults"])
+          assert.include(html, text)
+        // It loads nothing.
+        assert.notMatch(html, /\b(src|href)=|url\((?!#)|@import|https?:/)
         // The plan is data: the same one again gives the same history.
         const again = yield* Simulation.run(app, {
           ...options,

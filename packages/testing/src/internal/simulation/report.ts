@@ -1,20 +1,23 @@
 /** A failing run, for whoever has to understand it. */
 import * as History from "../../History.ts"
-import type { Plan, SimulationFailed } from "../../Simulation.ts"
+import type { Plan, Run, SimulationFailed } from "../../Simulation.ts"
 import { describe } from "./faults.ts"
 
-const sizes = ({ faults, nodes, steps }: Plan): string =>
+export const sizes = ({ faults, nodes, steps }: Plan): string =>
   `${count(faults.length, "fault")}, ${count(steps.length, "step")}, ${count(nodes, "node")}`
 
 const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? "" : "s"}`
 
+export const title = ({ seed, violations }: Run): string => {
+  const names = new Set(
+    violations.map(({ invariant, name }) => (invariant === 0 ? name : `invariant ${invariant} (${name})`))
+  )
+  return `seed ${seed} violates ${Array.from(names).join(", ")}`
+}
+
 export const toText = ({ before, replay, run }: SimulationFailed): string =>
   [
-    `seed ${run.seed} violates ${Array.from(
-      new Set(
-        run.violations.map(({ invariant, name }) => (invariant === 0 ? name : `invariant ${invariant} (${name})`))
-      )
-    ).join(", ")}`,
+    title(run),
     `reduced from ${sizes(before)} to ${sizes(run.plan)}`,
     `run it again: ${replay}`,
     "",
@@ -26,5 +29,3 @@ export const toText = ({ before, replay, run }: SimulationFailed): string =>
     "what happened:",
     History.timeline(run.history)
   ].join("\n")
-
-export const toHtml = (failed: SimulationFailed): string => `<pre>${toText(failed)}</pre>`
