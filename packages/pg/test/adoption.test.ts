@@ -16,6 +16,7 @@ import {
 import * as PgInbox from "@surety/pg/PgInbox"
 import * as PgOutbox from "@surety/pg/PgOutbox"
 import * as PgSchema from "@surety/pg/PgSchema"
+import * as SuretyPg from "@surety/pg/SuretyPg"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Redacted, Schema, Stream } from "effect"
 import { makeBroker, startAcross } from "./support/across.ts"
 import {
@@ -239,6 +240,27 @@ describe("the composition", () => {
         Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "",
         "a message may wait in the memory transport for as long as its group lags"
       )
+    })
+  )
+
+  it.effect("through an outbox, too, explains itself without a connection, also twice", () =>
+    Effect.gen(function* () {
+      const live = SuretyPg.layerAcross().pipe(
+        Layer.provide(Transport.layerMemory),
+        Layer.provide(PgSchema.layer),
+        Layer.provideMerge(PgClient.layer({ url: Redacted.make("postgres://nobody@127.0.0.1:1/none") }))
+      )
+      for (let time = 0; time < 2; time++) {
+        const { topics } = yield* Surety.explain(Layer.provide(Consumer.layer(Ledger), live))
+        // The relay's own consumer is no part of the app.
+        assert.deepStrictEqual(
+          topics.map(({ name }) => name),
+          ["payments"]
+        )
+        const { layer, possible } = topics[0]!.parts[0]!
+        assert.strictEqual(layer, "PgOutbox.layerRelay over Transport.layerMemory")
+        assert.include(possible, "a sender that ends may send records again, under the same ids")
+      }
     })
   )
 
