@@ -1,9 +1,10 @@
 /** Runs the workloads on all systems, in turns on one server. */
-import { Effect } from "effect"
+import { Console, Effect } from "effect"
 import * as Business from "./business.ts"
 import { type Options, selects } from "./flags.ts"
 import * as Progress from "./progress.ts"
 import type { Failure, Line } from "./report.ts"
+import * as Report from "./report.ts"
 import * as Server from "./server.ts"
 import type { Database, Opened, System } from "./system.ts"
 import { rowName, type Size, type Workload } from "./workload.ts"
@@ -95,11 +96,16 @@ export const run = Effect.fn("Bench.run")(function* (
   }
   const lines: Array<Line> = []
   const failures: Array<Failure> = []
+  yield* progress.clear
+  yield* Console.log(Report.heading({ server, messages: size.messages, repetitions }))
   for (const workload of selected) {
     const measured = yield* measure(workload, contestants, size, progress.show)
     lines.push(...measured.lines)
     failures.push(...measured.failures)
+    yield* progress.clear
+    // At once: a whole run takes long.
+    yield* Console.log(Report.sections(measured.lines))
   }
-  yield* progress.clear
-  return { server, messages: size.messages, repetitions, lines, failures }
+  yield* Console.log(Report.ending(failures))
+  return { lines, failures }
 }, Effect.scoped)

@@ -30,8 +30,7 @@ const bench = Command.make(
   Effect.fnUntraced(
     function* (options) {
       const report = yield* Bench.run(workloads, systems, options)
-      yield* Console.log(Report.table(report))
-      if (options.json) yield* Console.log(Report.json(report))
+      if (options.json) yield* Console.log(Report.json(report.lines))
       if (report.failures.length > 0) return yield* new Failed()
     },
     Effect.provide(Server.layer),

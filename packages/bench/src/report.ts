@@ -24,14 +24,6 @@ export interface Failure {
   readonly error: unknown
 }
 
-export interface Report {
-  readonly server: string
-  readonly messages: number
-  readonly repetitions: number
-  readonly lines: ReadonlyArray<Line>
-  readonly failures: ReadonlyArray<Failure>
-}
-
 /** The medians of a line, and ours in relation to the others. `null` where there is nothing to compare with. */
 export interface Compared {
   readonly workload: string
@@ -118,12 +110,23 @@ const section = (line: Line): ReadonlyArray<string> => {
 
 const explain = (error: unknown): string => (Predicate.isError(error) ? error.message : String(error))
 
-export const table = ({ failures, lines, messages, repetitions, server }: Report): string =>
+export const heading = ({
+  messages,
+  repetitions,
+  server
+}: {
+  readonly server: string
+  readonly messages: number
+  readonly repetitions: number
+}): string => `${server}; ${messages.toLocaleString("en-US")} messages; medians of ${repetitions}, with min to max`
+
+export const sections = (lines: ReadonlyArray<Line>): string => lines.flatMap(section).join("\n")
+
+export const ending = (failures: ReadonlyArray<Failure>): string =>
   [
-    `${server}; ${messages.toLocaleString("en-US")} messages; medians of ${repetitions}, with min to max`,
-    ...lines.flatMap(section),
-    ...(failures.length === 0 ? [] : ["", "Not as it had to be:"]),
+    "",
+    failures.length === 0 ? "Every message was stored, handled and applied once." : "Not as it had to be:",
     ...failures.map(({ error, system, workload }) => `  ${workload}, ${system}: ${explain(error)}`)
   ].join("\n")
 
-export const json = ({ lines }: Report): string => JSON.stringify({ rows: lines.map(compare) })
+export const json = (lines: ReadonlyArray<Line>): string => JSON.stringify({ rows: lines.map(compare) })

@@ -67,19 +67,12 @@ describe("the report", () => {
     assert.isUndefined(Report.isMet(line(rate, series("surety", "ours", 1)), peer!))
   })
 
-  const report: Report.Report = {
-    server: "PostgreSQL 18.0, fsync on",
-    messages: 20_000,
-    repetitions: 3,
-    lines: [measured, line(rate)],
-    failures: [{ workload: "consume", system: "slow", error: new Error("3 messages were handled twice") }]
-  }
+  const lines = [measured, line(rate)]
 
-  it("prints every system with its settings, the ratios, the bars, and what failed", () => {
+  it("prints every system with its settings, the ratios and the bars", () => {
     assert.strictEqual(
-      Report.table(report),
-      `PostgreSQL 18.0, fsync on; 20,000 messages; medians of 3, with min to max
-
+      Report.sections(lines),
+      `
 publish: publish [messages/s]
   surety        1,000    900 to 1,200  as surety likes it
   slow            100      100 to 100  as slow likes it
@@ -91,17 +84,27 @@ publish: publish [messages/s]
 
 publish: publish [messages/s]
   bar ≥ 2 × best peer: not measured
-  bar ≥ 0.9 × hand-written: not measured
-
-Not as it had to be:
-  consume, slow: 3 messages were handled twice`
+  bar ≥ 0.9 × hand-written: not measured`
     )
+  })
+
+  it("begins with the server and ends with what failed", () => {
+    assert.strictEqual(
+      Report.heading({ server: "PostgreSQL 18.0, fsync on", messages: 20_000, repetitions: 3 }),
+      "PostgreSQL 18.0, fsync on; 20,000 messages; medians of 3, with min to max"
+    )
+    const error = new Error("3 messages were handled twice")
+    assert.strictEqual(
+      Report.ending([{ workload: "consume", system: "slow", error }]),
+      "\nNot as it had to be:\n  consume, slow: 3 messages were handled twice"
+    )
+    assert.strictEqual(Report.ending([]), "\nEvery message was stored, handled and applied once.")
   })
 
   it("is one line of JSON for programs, with null for what was not measured", () => {
     const none = { ours: null, bestPeer: null, peer: null, limit: null, ratioPeer: null, ratioLimit: null }
-    assert.notInclude(Report.json(report), "\n")
-    assert.deepStrictEqual(JSON.parse(Report.json(report)), {
+    assert.notInclude(Report.json(lines), "\n")
+    assert.deepStrictEqual(JSON.parse(Report.json(lines)), {
       rows: [Report.compare(measured), { workload: "publish", ...none }]
     })
   })
