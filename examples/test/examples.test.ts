@@ -69,13 +69,15 @@ describe("npm run example", () => {
     })
   )
 
-  it.live("test-with-testclock", () =>
-    Effect.gen(function* () {
-      const { code, stdout } = yield* example("test-with-testclock")
-      assert.strictEqual(code, 0)
-      assert.match(stdout.join("\n"), /2 passed/)
-    })
-  )
+  for (const name of ["simulate-your-handler", "test-with-testclock"]) {
+    it.live(name, () =>
+      Effect.gen(function* () {
+        const { code, stdout } = yield* example(name)
+        assert.strictEqual(code, 0)
+        assert.match(stdout.join("\n"), /2 passed/)
+      })
+    )
+  }
 
   it.live("webhooks, with options", () =>
     Effect.gen(function* () {
