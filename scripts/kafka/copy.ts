@@ -50,7 +50,10 @@ class Member {
     const child = spawn(process.execPath, [program, JSON.stringify(this.#options)], {
       stdio: ["pipe", "pipe", "inherit"]
     })
-    createInterface(child.stdout).on("line", (line) => sizes.push(Number(line)))
+    // What is no size is the log of a member that has ended by itself.
+    createInterface(child.stdout).on("line", (line) =>
+      /^\d+$/.test(line) ? sizes.push(Number(line)) : console.error(line)
+    )
     return child
   }
 
