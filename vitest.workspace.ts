@@ -29,6 +29,7 @@ export default [
   project("packages/pg", withPostgres),
   project("packages/testing", withPostgres),
   project("packages/bench"),
+  project("packages/chaos"),
   project("examples", { ...withPostgres, include: ["test/**/*.test.ts", "src/docs/*.test.ts"] }),
   project("examples/src", { include: ["*.test.ts"] })
 ]

@@ -33,14 +33,22 @@
 
 import type { Duplex } from "node:stream"
 import { setImmediate } from "node:timers/promises"
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import { failedAt } from "./internal/failedAt.ts"
 import { type Action, addressOf, Connection, Connections, pass } from "./internal/wire/connection.ts"
-import { PointFailed } from "./PointFailed.ts"
+import type { PointFailed } from "./PointFailed.ts"
 
-export { PointFailed }
+export {
+  /**
+   * The flow failed with a fault at one message.
+   *
+   * @category errors
+   * @since 0.1.0
+   */
+  PointFailed
+} from "./PointFailed.ts"
 
 /**
  * A message that a client has sent.
@@ -255,14 +263,6 @@ const nameOf = (fault: Fault): string => {
   }
 }
 
-/** A failure at a point says which one. */
-const at = <A, E, R>(point: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, PointFailed, R> =>
-  Effect.catchCause(effect, (cause) =>
-    Cause.hasInterruptsOnly(cause)
-      ? Effect.failCause(cause as Cause.Cause<never>)
-      : Effect.fail(new PointFailed({ point, cause: Cause.squash(cause) }))
-  )
-
 /**
  * Runs a flow with each fault at each message that it sends.
  *
@@ -291,7 +291,10 @@ export const enumerate = <E, R>(
   Effect.gen(function* () {
     const { application, flow } = options
     const run = (point: Point, aim: Aim) =>
-      Effect.andThen(wire.arm(aim), flow(point)).pipe(Effect.ensuring(wire.disarm), (effect) => at(point.name, effect))
+      Effect.andThen(wire.arm(aim), flow(point)).pipe(
+        Effect.ensuring(wire.disarm),
+        failedAt(() => point.name)
+      )
 
     const never: Aim = { application, at: Infinity, fault: cutBefore }
     yield* run({ at: 0, fault: undefined, name: "without a fault" }, never)

@@ -1,7 +1,5 @@
 /** Workers in processes of their own, which a test freezes and kills. */
-import { spawn } from "node:child_process"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
+import * as TestProcess from "@surety/testing/TestProcess"
 import { Effect, Redacted } from "effect"
 import { TestDatabase, until } from "./nodes.ts"
 
@@ -13,39 +11,23 @@ export interface WorkerOptions {
 }
 
 /** Starts a fixture as a process; it is killed when the scope closes, frozen or not. */
-const spawnFixture = (fixture: string, options: object, env: NodeJS.ProcessEnv = {}) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const { NODE_OPTIONS: _, ...own } = process.env
-      const program = fileURLToPath(new URL(`../fixtures/${fixture}.ts`, import.meta.url))
-      return spawn(process.execPath, [program, JSON.stringify(options)], {
-        env: { ...own, ...env },
-        stdio: ["pipe", "pipe", "inherit"]
-      })
-    }),
-    (child) =>
-      Effect.callback<void>((resume) => {
-        if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
-        child.once("exit", () => resume(Effect.void))
-        child.kill("SIGKILL")
-      })
-  )
+const spawnFixture = (fixture: string, options: object, rest: Omit<TestProcess.Options, "args"> = {}) =>
+  TestProcess.spawn(new URL(`../fixtures/${fixture}.ts`, import.meta.url), {
+    ...rest,
+    args: [JSON.stringify(options)]
+  })
 
 /** A fixture of which nothing but its end is expected. */
-export const startProgram = (fixture: string, options: object) =>
-  Effect.map(spawnFixture(fixture, options), (child) => {
-    child.stdout.resume()
-    return { signal: (signal: NodeJS.Signals) => Effect.sync(() => child.kill(signal)) }
-  })
+export const startProgram = (fixture: string, options: object) => spawnFixture(fixture, options)
 
 /** Starts a worker on the test's database. */
 export const startWorker = Effect.fnUntraced(function* (options: WorkerOptions) {
   const { url } = yield* TestDatabase
-  const child = yield* spawnFixture("worker", options, { DATABASE_URL: Redacted.value(url) })
   const lines: Array<string> = []
-  createInterface(child.stdout).on("line", (line) => lines.push(line))
-  // It may be gone when it is told to go on.
-  child.stdin.on("error", () => {})
+  const worker = yield* spawnFixture("worker", options, {
+    env: { DATABASE_URL: Redacted.value(url) },
+    onLine: (line) => lines.push(line)
+  })
   return {
     name: options.name,
     /** What it said: see the fixture, and its log. */
@@ -54,10 +36,10 @@ export const startWorker = Effect.fnUntraced(function* (options: WorkerOptions) 
         `${options.name} says ${what}`,
         Effect.sync(() => lines.some((line) => (typeof what === "string" ? line === what : what.test(line))))
       ),
-    signal: (signal: NodeJS.Signals) => Effect.sync(() => child.kill(signal)),
+    signal: worker.signal,
     /** Lets a handler that waits go on. */
-    go: Effect.sync(() => child.stdin.write("go\n")),
+    go: worker.tell("go"),
     /** Whether it has ended. */
-    ended: Effect.sync(() => child.exitCode !== null || child.signalCode !== null)
+    ended: worker.hasEnded
   }
 })

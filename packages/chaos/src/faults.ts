@@ -1,0 +1,53 @@
+/** The faults of a run, drawn from its seed: which ones, and how far apart. What they hit depends on what goes on. */
+import { Effect, Random } from "effect"
+import type { Fleet } from "./fleet.ts"
+import { type Fault, leaseMillis, type Server } from "./transport.ts"
+
+export interface Fleets {
+  readonly workers: Fleet
+  readonly publishers: Fleet
+}
+
+const freeze = ({ workers }: Fleets): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const worker = yield* workers.pick
+    yield* worker.signal("SIGSTOP")
+    yield* Effect.sleep(leaseMillis * (yield* Random.nextBetween(1.5, 2.5)))
+    yield* worker.signal("SIGCONT")
+  })
+
+const signal = (fleet: Fleet, signal: NodeJS.Signals) => Effect.flatMap(fleet.pick, (process) => process.signal(signal))
+
+/** Workers are hit more often than publishers: who handles nothing breaks no promise. */
+const faultsOf = (fleets: Fleets, server: Server): ReadonlyArray<Fault> => {
+  const ofWorkers: ReadonlyArray<Fault> = [
+    { name: "workers killed", inflict: signal(fleets.workers, "SIGKILL") },
+    { name: "workers frozen", inflict: freeze(fleets) },
+    { name: "workers stopped", inflict: signal(fleets.workers, "SIGTERM") }
+  ]
+  const publishersKilled: Fault = { name: "publishers killed", inflict: signal(fleets.publishers, "SIGKILL") }
+  return [...ofWorkers, ...ofWorkers, publishersKilled, ...server.faults]
+}
+
+/** Inflicts faults until it is interrupted, and counts those that were. */
+export const inflict = (seed: string, fleets: Fleets, server: Server, inflicted: Map<string, number>) => {
+  const count = ({ inflict, name }: Fault) =>
+    Effect.ignore(
+      Effect.andThen(
+        inflict,
+        Effect.sync(() => inflicted.set(name, (inflicted.get(name) ?? 0) + 1))
+      )
+    )
+  const all = faultsOf(fleets, server)
+  const sometimes = Effect.gen(function* () {
+    yield* Effect.sleep(yield* Random.nextIntBetween(300, 1500))
+    const fault = all[yield* Random.nextIntBetween(0, all.length, { halfOpen: true })]!
+    // A worker stays frozen while others are hit.
+    yield* Effect.forkChild(count(fault))
+  }).pipe(Effect.forever, Random.withSeed(`${seed}/processes`))
+  const restarts = Effect.gen(function* () {
+    yield* Effect.sleep(yield* Random.nextIntBetween(5000, 10_000))
+    yield* count(server.restart)
+  }).pipe(Effect.forever, Random.withSeed(`${seed}/server`))
+  return Effect.all([sometimes, restarts], { concurrency: "unbounded", discard: true })
+}

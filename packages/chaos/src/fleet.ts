@@ -1,0 +1,61 @@
+/** Processes that are started again whenever they end, for whatever reason. */
+import * as TestProcess from "@surety/testing/TestProcess"
+import { Effect, Random } from "effect"
+
+export interface Fleet {
+  /** One of those at work, by chance; waits for one. A process is at work from its first line on. */
+  readonly pick: Effect.Effect<TestProcess.TestProcess>
+  /** Lets go on what is frozen. */
+  readonly thaw: Effect.Effect<void>
+  /** How often one was started. */
+  readonly started: () => number
+}
+
+/** Runs `size` of them until the scope closes, frozen or not. */
+export const make = Effect.fnUntraced(function* (
+  file: string,
+  size: number,
+  options: (slot: number) => TestProcess.Options
+) {
+  const running = new Map<number, TestProcess.TestProcess>()
+  const working = new Set<number>()
+  let started = 0
+  const life = (slot: number) =>
+    Effect.gen(function* () {
+      const { onLine, ...rest } = options(slot)
+      const process = yield* TestProcess.spawn(new URL(`./processes/${file}.ts`, import.meta.url), {
+        ...rest,
+        onLine: (line) => {
+          working.add(slot)
+          onLine?.(line)
+        }
+      })
+      started++
+      running.set(slot, process)
+      yield* process.ended
+    }).pipe(
+      Effect.scoped,
+      Effect.ensuring(
+        Effect.sync(() => {
+          running.delete(slot)
+          working.delete(slot)
+        })
+      ),
+      Effect.andThen(Effect.sleep("100 millis")),
+      Effect.forever
+    )
+  for (let slot = 0; slot < size; slot++) yield* Effect.forkScoped(life(slot))
+  const fleet: Fleet = {
+    pick: Effect.suspend(() => {
+      const all = Array.from(working, (slot) => running.get(slot)!)
+      return all.length === 0
+        ? Effect.andThen(Effect.sleep("50 millis"), fleet.pick)
+        : Effect.map(Random.nextIntBetween(0, all.length, { halfOpen: true }), (index) => all[index]!)
+    }),
+    thaw: Effect.suspend(() =>
+      Effect.forEach(running.values(), (process) => process.signal("SIGCONT"), { discard: true })
+    ),
+    started: () => started
+  }
+  return fleet
+})
