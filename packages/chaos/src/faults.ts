@@ -8,7 +8,7 @@ export interface Fleets {
   readonly publishers: Fleet
 }
 
-const freeze = ({ workers }: Fleets): Effect.Effect<void> =>
+const freeze = ({ workers }: Fleets) =>
   Effect.gen(function* () {
     const worker = yield* workers.pick
     yield* worker.signal("SIGSTOP")

@@ -1,10 +1,10 @@
 /** Processes that are started again whenever they end, for whatever reason. */
 import * as TestProcess from "@surety/testing/TestProcess"
-import { Effect, Random } from "effect"
+import { Cause, Effect, Random } from "effect"
 
 export interface Fleet {
-  /** One of those at work, by chance; waits for one. A process is at work from its first line on. */
-  readonly pick: Effect.Effect<TestProcess.TestProcess>
+  /** One of those at work, by chance: none where none is. A process is at work from its first line on. */
+  readonly pick: Effect.Effect<TestProcess.TestProcess, Cause.NoSuchElementError>
   /** Lets go on what is frozen. */
   readonly thaw: Effect.Effect<void>
   /** How often one was started. */
@@ -49,7 +49,7 @@ export const make = Effect.fnUntraced(function* (
     pick: Effect.suspend(() => {
       const all = Array.from(working, (slot) => running.get(slot)!)
       return all.length === 0
-        ? Effect.andThen(Effect.sleep("50 millis"), fleet.pick)
+        ? Effect.fail(new Cause.NoSuchElementError())
         : Effect.map(Random.nextIntBetween(0, all.length, { halfOpen: true }), (index) => all[index]!)
     }),
     thaw: Effect.suspend(() =>
