@@ -229,7 +229,10 @@ export interface Options {
   readonly twice?: boolean | undefined
   /** For how long faults happen, in virtual time. Default 10 seconds. */
   readonly during?: Duration.Input | undefined
-  /** How long it may take from then on until everything is over (invariant 19). Default 2 minutes. */
+  /**
+   * How long it may take from then on until everything is over (invariant 19), the `handlerTimeout` of a handler that hangs
+   * included. Default 15 minutes.
+   */
   readonly within?: Duration.Input | undefined
   /** Of the in-memory store. The lease is 3 seconds by default. */
   readonly store?: MemoryStore.Options | undefined
@@ -307,7 +310,7 @@ const setupOf = (app: App, options: Options): simulated.Setup => {
     lease: Duration.toMillis(Duration.fromInputUnsafe(lease)),
     rates: options.faults ?? faults,
     during: Duration.toMillis(Duration.fromInputUnsafe(options.during ?? "10 seconds")),
-    within: Duration.toMillis(Duration.fromInputUnsafe(options.within ?? "2 minutes")),
+    within: Duration.toMillis(Duration.fromInputUnsafe(options.within ?? "15 minutes")),
     mutation: options.mutation
   }
 }

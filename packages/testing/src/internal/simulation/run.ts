@@ -106,7 +106,13 @@ export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup,
       while (next < steps.length) {
         const step = setup.workload[steps[next++]!]!
         yield* Effect.sleep(pauses.int(longest + 1))
-        yield* Effect.catch(step, () => Effect.void)
+        // It fails as a client would: a step that dies otherwise is a mistake in the workload.
+        yield* step.pipe(
+          Effect.catch(() => Effect.void),
+          Effect.catchDefect((defect) =>
+            defect instanceof MemoryStore.ConnectionLost ? Effect.void : Effect.die(defect)
+          )
+        )
       }
     })
     return new Node(name, shared, { layer: () => setup.services, main }, faultsOf(name))
