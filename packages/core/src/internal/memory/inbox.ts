@@ -121,7 +121,12 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
               fresh[index] = true
               break
             }
-            if (typeof found === "string" || found === tx) break
+            if (found === tx) break
+            if (typeof found === "string") {
+              // A redrive that opens it again before the commit has a record of its own, which this one must not settle.
+              tx.checks.push(() => inbox.get(id) !== "pending")
+              break
+            }
             yield* found.ended.await
           }
         }
