@@ -37,7 +37,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { failedAt } from "./internal/failedAt.ts"
-import { type Action, addressOf, Connection, Connections, pass } from "./internal/wire/connection.ts"
+import { type Action, addressOf, Connection, Connections, pass, type Silence } from "./internal/wire/connection.ts"
 import type { PointFailed } from "./PointFailed.ts"
 
 export {
@@ -154,10 +154,12 @@ export interface Wire {
   /** No fault from now on. What was counted stays. */
   readonly disarm: Effect.Effect<void>
   /**
-   * Carries nothing more of an application, in either direction, and keeps its
-   * connections open, also new ones. Returns what ends it: then what was held back arrives.
+   * Carries nothing more of an application, or of all, in either direction, and
+   * keeps its connections open: also new ones, as with a server that is frozen,
+   * or those that are open `now`, as where a firewall has forgotten them.
+   * Returns what ends it: then what was held back arrives.
    */
-  readonly silence: (application: string) => Effect.Effect<Effect.Effect<void>>
+  readonly silence: (application?: string, which?: "also new ones" | "now") => Effect.Effect<Effect.Effect<void>>
   /** The messages that were sent since it was armed, by the connections that are meant. */
   readonly messages: ReadonlyArray<Message>
   /** Whether the fault has happened. */
@@ -200,14 +202,18 @@ export const make = (url: Redacted.Redacted): Wire => {
     disarm: Effect.sync(() => {
       aim = undefined
     }),
-    silence: (application) =>
+    silence: (application, which = "also new ones") =>
       Effect.sync(() => {
-        const { silent } = connections
-        const waiting: Array<() => void> = []
-        silent.set(application, waiting)
+        const now = new Set(connections.open.keys())
+        const silence: Silence = {
+          meant: (connection, name) =>
+            (application ?? name) === name && (which === "also new ones" || now.has(connection)),
+          waiting: []
+        }
+        connections.silences.add(silence)
         return Effect.sync(() => {
-          if (silent.get(application) === waiting) silent.delete(application)
-          for (const act of waiting.splice(0)) act()
+          connections.silences.delete(silence)
+          for (const act of silence.waiting.splice(0)) act()
         })
       }),
     get messages() {

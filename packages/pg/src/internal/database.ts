@@ -1,14 +1,16 @@
 /** A schema of a database, and the connections to it. */
 import { createHash } from "node:crypto"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Backend from "@surety/core/Backend"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
-import { SqlError } from "effect/sql/SqlError"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import { PgSchemaError } from "../PgSchemaError.ts"
 
 export interface Settings {
@@ -26,13 +28,18 @@ export interface Database {
   readonly sql: PgClient.PgClient
   /** For what must not wait for the app's transactions, nor be part of them. */
   readonly control: PgClient.PgClient
-  /** For leases and notifications alone (rule 15). */
+  /** For leases alone (rule 15). */
   readonly leases: PgClient.PgClient
+  /** A connection that listens to notifications. */
+  readonly listener: Effect.Effect<PgConnection.PgConnection, SqlError, Scope.Scope>
   /** The schema, as a quoted identifier. */
   readonly schema: string
   /** The channel of its notifications. */
   readonly channel: string
 }
+
+/** So that a listener, which says nothing itself, learns that its server is gone. */
+const keepAlive = "10 seconds"
 
 /** A row, with what surrounds the payload, stays far below the 1 GB of a message of the protocol. */
 const maxRecordBytesAllowed = 64 * 1024 * 1024
@@ -69,31 +76,32 @@ export const make = Effect.fnUntraced(function* (
     return yield* new PgSchemaError({ reason: "InvalidOptions", schema, detail })
   }
   if (schema.startsWith("pg_")) return yield* nameError(schema, "names that begin with pg_ are the server's own")
+  /** What the app has set up, but for what our own statements would suffer from. */
+  const configOf = (purpose: string) => ({
+    ...sql.config,
+    transformQueryNames: undefined,
+    transformResultNames: undefined,
+    transformJson: undefined,
+    types: undefined,
+    // Whatever waits for a lock would hold up the statements behind it, which could not even be interrupted.
+    multiplex: false,
+    // Ours are single statements: an app's stricter default would only make them fail (rule 1).
+    startupParameters: { ...sql.config.startupParameters, default_transaction_isolation: "read committed" },
+    applicationName: `${sql.config.applicationName ?? "surety"}:${purpose}`.slice(0, 63),
+    maxMessageSize: Math.max(sql.config.maxMessageSize ?? 0, settings.maxRecordBytes * 2 + 16 * 1024 * 1024),
+    keepAlive: sql.config.keepAlive ?? keepAlive
+  })
   const pool = (purpose: string, maxConnections: number) =>
     Effect.mapError(
-      PgClient.make({
-        ...sql.config,
-        transformQueryNames: undefined,
-        transformResultNames: undefined,
-        transformJson: undefined,
-        types: undefined,
-        // A listener keeps its connection, and with it whatever was to be sent on that one; and what waits for a lock
-        // would hold up the statements behind it, which could not even be interrupted.
-        multiplex: false,
-        // Ours are single statements: an app's stricter default would only make them fail (rule 1).
-        startupParameters: { ...sql.config.startupParameters, default_transaction_isolation: "read committed" },
-        applicationName: `${sql.config.applicationName ?? "surety"}:${purpose}`.slice(0, 63),
-        maxMessageSize: Math.max(sql.config.maxMessageSize ?? 0, settings.maxRecordBytes * 2 + 16 * 1024 * 1024),
-        minConnections: 0,
-        maxConnections
-      }),
+      PgClient.make({ ...configOf(purpose), minConnections: 0, maxConnections }),
       (cause) => new PgSchemaError({ reason: "Unreachable", schema, detail: cause.message, cause })
     )
   return {
     settings,
     sql,
     control: yield* pool("control", 6),
-    leases: yield* pool("leases", 3),
+    leases: yield* pool("leases", 2),
+    listener: PgConnection.make(configOf("listener")),
     schema: `"${schema.replaceAll('"', '""')}"`,
     channel: `surety_${createHash("sha256").update(schema).digest("hex").slice(0, 16)}`
   }
@@ -119,6 +127,39 @@ export const transaction = <A, E, R>(
     defect instanceof SqlError ? Effect.fail(defect) : Effect.die(defect)
   )
 
+/**
+ * Gives a statement up when the server does not answer, so that what only waits
+ * for a connection that has fallen silent goes on over another one. The driver
+ * cancels it, and drops its connection where that does not help either: for
+ * which nobody waits.
+ */
+export const answeredWithin =
+  (millis: number) =>
+  <A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
+    Effect.contextWith((context: Context.Context<never>) =>
+      Effect.callback<A, E | SqlError>((resume) => {
+        const fiber = Effect.runForkWith(context)(statement)
+        const timer = setTimeout(() => {
+          const cause = new Error(`it has not answered for ${millis} milliseconds`)
+          const reason = new ConnectionError({ cause, message: cause.message, operation: "query" })
+          resume(Effect.fail(new SqlError({ reason })))
+          fiber.interruptUnsafe()
+        }, millis)
+        fiber.addObserver((exit) => {
+          clearTimeout(timer)
+          resume(exit)
+        })
+        return Effect.andThen(
+          Effect.sync(() => clearTimeout(timer)),
+          Fiber.interrupt(fiber)
+        )
+      })
+    )
+
+/** For the statements that move messages, which wait for no one: however slow the server is, they are repeated. */
+export const answered = <A>(db: Database, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
+  answeredWithin(Math.max(2 * db.settings.leaseMillis, 10_000))(statement)
+
 /** Whether the calling fiber is in a transaction of the app's client. */
 export const inTransaction = ({ sql }: Database): Effect.Effect<boolean> =>
   Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
@@ -143,8 +184,8 @@ export const inRealTime = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effe
   Effect.provideService(effect, Clock.Clock, realTime)
 
 /** What is given back is a courtesy to others, who have it anyway once the lease is over: nobody waits longer for a server that does not answer. */
-export const asCourtesy = <E, R>(db: Database, effect: Effect.Effect<unknown, E, R>): Effect.Effect<void, never, R> =>
-  Effect.ignore(inRealTime(Effect.timeout(effect, Math.min(db.settings.leaseMillis, 5000))))
+export const asCourtesy = <E>(db: Database, statement: Effect.Effect<unknown, E>): Effect.Effect<void> =>
+  Effect.ignore(answeredWithin(Math.min(db.settings.leaseMillis, 5000))(statement))
 
 /** Runs for as long as the layer lives; not at all while it is only explained, which needs no connection. */
 export const background = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<void, never, R | Scope.Scope> =>

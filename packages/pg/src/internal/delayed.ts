@@ -9,7 +9,7 @@ import type { EncodedRecord } from "@surety/core/Envelope"
 import type { TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { background, type Database, rows } from "./database.ts"
+import { answered, background, type Database, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import { toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
@@ -50,10 +50,13 @@ export const deliver = (db: Database, signals: Signals): Effect.Effect<Signal, n
 
     /** One batch of a topic. Returns for how long there is nothing more to do, in milliseconds. */
     const batch = (topic: number): Effect.Effect<number> =>
-      rows<{ partitions: ReadonlyArray<number> | null }>(
-        db.control,
-        `SELECT ${db.schema}.deliver_due($1, $2, $3) AS partitions`,
-        [topic, maxRecords, maxBytes]
+      answered(
+        db,
+        rows<{ partitions: ReadonlyArray<number> | null }>(
+          db.control,
+          `SELECT ${db.schema}.deliver_due($1, $2, $3) AS partitions`,
+          [topic, maxRecords, maxBytes]
+        )
       ).pipe(
         Effect.map(([row]) => {
           const partitions = row!.partitions ?? []
@@ -74,10 +77,9 @@ export const deliver = (db: Database, signals: Signals): Effect.Effect<Signal, n
 
     const round = Effect.gen(function* () {
       const seen = added.version
-      const topics = yield* rows<{ topic: number; wait: number }>(
-        db.control,
-        `SELECT * FROM ${db.schema}.next_due()`,
-        []
+      const topics = yield* answered(
+        db,
+        rows<{ topic: number; wait: number }>(db.control, `SELECT * FROM ${db.schema}.next_due()`, [])
       )
       let rest = pollMillis
       for (const { topic, wait } of topics) rest = Math.min(rest, wait > 0 ? Math.ceil(wait) : yield* batch(topic))

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { type Database, rows } from "./database.ts"
+import { answered, type Database, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import { toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
@@ -37,11 +37,15 @@ export const insert = (
 ): Effect.Effect<ReadonlySet<number>, TransportError> =>
   Effect.suspend(() => {
     const columns = toColumns(records, topic.partitions)
-    return rows(
+    const stored = rows(
       client,
       `SELECT ${db.schema}.publish($1::integer, $2::smallint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[])`,
       [topic.id, ...columns]
-    ).pipe(Effect.mapError(toTransportError("publish", topic.name)), Effect.as(new Set(columns[0])))
+    )
+    return (client === db.sql ? stored : answered(db, stored)).pipe(
+      Effect.mapError(toTransportError("publish", topic.name)),
+      Effect.as(new Set(columns[0]))
+    )
   })
 
 export type Publisher = (

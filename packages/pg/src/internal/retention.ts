@@ -1,7 +1,7 @@
 /** Forgets what is older than its retention, in the background: a batch at a time, by one process at a time. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { background, type Database, rows } from "./database.ts"
+import { answeredWithin, background, type Database, rows } from "./database.ts"
 
 const hour = 3_600_000
 
@@ -14,6 +14,8 @@ const tasks = {
 /** Between batches, for others to get in; and before looking again where another process is at it, or the database is away. */
 const pauseMillis = 10
 const absentMillis = 10_000
+/** More than a batch can take. */
+const batchMillis = 10 * 60_000
 
 /** What is over is gone within about a tenth of its retention, and not looked for more often than the log is polled. */
 const restOf = (keep: number, pollMillis: number, maxRest: number): number =>
@@ -27,10 +29,12 @@ export const sweep = (db: Database): Effect.Effect<void, never, Scope.Scope> =>
       if (keep === "forever") return Effect.void
       const { batch, maxRest } = tasks[task]
       const rest = restOf(keep, db.settings.pollMillis, maxRest)
-      const round = rows<{ wait: number | null }>(
-        db.control,
-        `SELECT ${db.schema}.trim_${task}($1::double precision * interval '1 millisecond', $2::double precision * interval '1 millisecond', $3) AS wait`,
-        [keep, rest, batch]
+      const round = answeredWithin(batchMillis)(
+        rows<{ wait: number | null }>(
+          db.control,
+          `SELECT ${db.schema}.trim_${task}($1::double precision * interval '1 millisecond', $2::double precision * interval '1 millisecond', $3) AS wait`,
+          [keep, rest, batch]
+        )
       ).pipe(
         Effect.map(([row]) => row!.wait ?? Math.min(rest, absentMillis)),
         Effect.catch((error) =>

@@ -6,11 +6,12 @@
 import { Signal } from "@surety/core/Backend"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
-import type * as Scope from "effect/Scope"
-import { background, type Database, rows } from "./database.ts"
+import * as Scope from "effect/Scope"
+import { answered, background, type Database, rows } from "./database.ts"
 
 const coalesceMillis = 5
 const reconnectMillis = 1000
+const listenMillis = 10_000
 
 export interface Signals {
   /** Records were stored in a partition. */
@@ -44,10 +45,11 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
       if (pending.size === 0) return outgoing.changed(seen)
       const payloads = Array.from(pending, ([topic, which]) => `t${topic}:${Array.from(which).join(",")}`)
       pending.clear()
-      return rows(db.control, "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", [
+      const notify = rows(db.control, "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", [
         db.channel,
         payloads
-      ]).pipe(Effect.ignore, Effect.andThen(Effect.sleep(coalesceMillis)))
+      ])
+      return answered(db, notify).pipe(Effect.ignore, Effect.andThen(Effect.sleep(coalesceMillis)))
     })
 
     const receive = (payload: string): void => {
@@ -61,10 +63,19 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
       for (const partition of (which ?? "").split(",")) partitions.get(`${topic}/${partition}`)?.notify()
     }
     const listen = Effect.gen(function* () {
-      const notifications = yield* db.leases.listen(db.channel)
-      // Whatever happened before, or while the connection was away.
-      for (const signal of [...partitions.values(), ...groups.values(), ...redriven.values()]) signal.notify()
-      while (true) receive((yield* Queue.take(notifications)).payload)
+      const listening = yield* Effect.scope
+      // Closed before what listens to it is: that would say so, and wait for an answer.
+      return yield* Effect.scoped(
+        Effect.gen(function* () {
+          const connection = yield* db.listener
+          const notifications = yield* connection
+            .listen(db.channel)
+            .pipe(Scope.provide(listening), Effect.timeout(listenMillis))
+          // Whatever happened before, or while the connection was away.
+          for (const signal of [...partitions.values(), ...groups.values(), ...redriven.values()]) signal.notify()
+          while (true) receive((yield* Queue.take(notifications)).payload)
+        })
+      )
     }).pipe(
       Effect.scoped,
       Effect.catch((error) => Effect.logDebug("not listening for notifications; polling goes on", error)),

@@ -2,14 +2,14 @@
 import { randomUUID } from "node:crypto"
 import { allowance } from "@surety/core/Backend"
 import type { Assignment, SubscribeOptions, Subscription } from "@surety/core/Transport"
-import { Fenced, OutcomeUnknown, TransportError } from "@surety/core/TransportError"
+import { Fenced, TransportError } from "@surety/core/TransportError"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as assignment from "./assignment.ts"
-import { asCourtesy, type Database, inRealTime, rows } from "./database.ts"
+import { answered, answeredWithin, asCourtesy, type Database, inRealTime, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import type { Signals } from "./signals.ts"
 import type { Topics } from "./topics.ts"
@@ -42,20 +42,17 @@ export const make = Effect.fnUntraced(function* (
   const patience = Math.max(db.settings.leaseMillis / 2, minPatienceMillis)
   const call = <A extends object>(operation: string, text: string, params: ReadonlyArray<unknown>) =>
     rows<A>(db.leases, text, params).pipe(
-      Effect.mapError(toTransportError(operation, topic.name)),
-      Effect.timeoutOrElse({
-        duration: patience,
-        orElse: () => {
-          const reason = new OutcomeUnknown({ detail: `PostgreSQL has not answered for ${patience} milliseconds` })
-          return Effect.fail(new TransportError({ operation, topic: topic.name, reason }))
-        }
-      })
+      answeredWithin(patience),
+      Effect.mapError(toTransportError(operation, topic.name))
     )
-  const [registered] = yield* rows<{ id: number }>(db.control, `SELECT ${db.schema}.register_group($1, $2, $3) AS id`, [
-    topic.id,
-    options.group,
-    options.startFrom
-  ]).pipe(Effect.mapError(toTransportError("subscribe", topic.name)))
+  const [registered] = yield* answered(
+    db,
+    rows<{ id: number }>(db.control, `SELECT ${db.schema}.register_group($1, $2, $3) AS id`, [
+      topic.id,
+      options.group,
+      options.startFrom
+    ])
+  ).pipe(Effect.mapError(toTransportError("subscribe", topic.name)))
   const group: assignment.Group = { id: registered!.id, name: options.group, topic }
   const member = randomUUID()
   const lease = `${db.settings.leaseMillis} milliseconds`
@@ -96,11 +93,10 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
-  const gone = `gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2)`
   let leaving = false
   const heartbeat = `SELECT * FROM ${db.schema}.heartbeat($1, $2, $3::interval)`
   /** Of who has left the group: a heartbeat that was under way may have brought it back. */
-  const renewal = `WITH ${gone},
+  const renewal = `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
     renewed AS (
       UPDATE ${db.schema}.lease SET expires_at = clock_timestamp() + $3::interval
       WHERE consumer_group = $1 AND holder = $2 RETURNING partition::integer, epoch
@@ -149,19 +145,15 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.raceFirst(membership.changed(seen), Effect.sleep(rest))
   })
 
+  /** It is no member any more, and holds nothing, or what it is still serving. */
+  const leave = (holding: boolean) =>
+    asCourtesy(db, rows(db.leases, `SELECT ${db.schema}.leave($1, $2, $3)`, [group.id, member, holding]))
+
   yield* Effect.addFinalizer(() =>
-    asCourtesy(
-      db,
-      call(
-        "leave",
-        `WITH ${gone},
-      released AS (
-        UPDATE ${db.schema}.lease SET holder = NULL, expires_at = '-infinity' WHERE consumer_group = $1 AND holder = $2
-      )
-      SELECT pg_notify($3, 'g' || $1::text)`,
-        [group.id, member, db.channel]
-      )
-    ).pipe(Effect.andThen(Effect.sync(() => membership.notify())))
+    Effect.andThen(
+      leave(false),
+      Effect.sync(() => membership.notify())
+    )
   )
   yield* inRealTime(renew)
   yield* Effect.forkScoped(
@@ -171,16 +163,8 @@ export const make = Effect.fnUntraced(function* (
     next: Queue.take(assigned),
     leave: Effect.suspend(() => {
       leaving = true
-      return asCourtesy(
-        db,
-        call(
-          "leave",
-          `WITH ${gone}
-          SELECT pg_notify($3, 'g' || $1::text)`,
-          [group.id, member, db.channel]
-        )
+      return leave(true).pipe(
         // What nobody has begun to serve.
-      ).pipe(
         Effect.andThen(Queue.clear(assigned)),
         Effect.flatMap((rest) =>
           Effect.all(

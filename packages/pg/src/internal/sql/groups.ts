@@ -71,6 +71,14 @@ BEGIN
       SELECT m.alive_until FROM ${s}.member m WHERE m.consumer_group = p_group AND m.id <> p_member
     ) AS u);
 END ${body}`,
+  `CREATE FUNCTION ${s}.leave(p_group integer, p_member text, p_holding boolean) RETURNS void LANGUAGE plpgsql AS ${body}
+BEGIN
+  DELETE FROM ${s}.member m WHERE m.consumer_group = p_group AND m.id = p_member;
+  IF NOT p_holding THEN
+    UPDATE ${s}.lease e SET holder = NULL, expires_at = '-infinity' WHERE e.consumer_group = p_group AND e.holder = p_member;
+  END IF;
+  PERFORM pg_notify(${literal(channel)}, 'g' || p_group);
+END ${body}`,
   // Rule 14. A role that may not signal another one's backends leaves it to idle_in_transaction_session_timeout.
   `CREATE FUNCTION ${s}.terminate(p_cursors integer[]) RETURNS void LANGUAGE plpgsql AS ${body}
 BEGIN

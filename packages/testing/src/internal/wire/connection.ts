@@ -52,12 +52,17 @@ const cutUp = (bytes: Buffer, sizes: ReadonlyArray<number> | undefined): Readonl
   return pieces
 }
 
+/** Connections that hear and say nothing, and what they do once they can again. */
+export interface Silence {
+  readonly meant: (connection: Connection, application: string) => boolean
+  readonly waiting: Array<() => void>
+}
+
 /** The connections of a client. */
 export class Connections {
   /** Those that are open, and their applications. */
   readonly open = new Map<Connection, string>()
-  /** The applications that hear and say nothing, and what their connections do once they can again. */
-  readonly silent = new Map<string, Array<() => void>>()
+  readonly silences = new Set<Silence>()
 }
 
 export class Connection extends Duplex {
@@ -94,11 +99,15 @@ export class Connection extends Duplex {
     this.destroy(new Error("the wire was cut"))
   }
 
-  /** Does it now, or once its application is not silent any more. */
+  /** Does it now, or once it is not silent any more. */
   #unlessSilent(act: () => void): void {
-    const waiting = this.#connections.silent.get(this.#application ?? "")
-    if (waiting === undefined) act()
-    else waiting.push(act)
+    for (const { meant, waiting } of this.#connections.silences) {
+      if (meant(this, this.#application ?? "")) {
+        waiting.push(act)
+        return
+      }
+    }
+    act()
   }
 
   #send(bytes: Buffer): void {
