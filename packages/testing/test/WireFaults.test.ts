@@ -23,8 +23,17 @@ const setup = Effect.gen(function* () {
         Effect.andThen(sql`INSERT INTO entry VALUES (${id}, -5)`, sql`INSERT INTO entry VALUES (${id}, 5)`)
       )
     ).pipe(Effect.provideContext(app))
+  /** A session whose connection is gone first does what it was sent before: until then nothing is certain. */
+  const atRest = Effect.repeat(
+    sql<{ count: number }>`SELECT count(*)::integer FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name = 'app' AND state <> 'idle'`,
+    { until: ([row]) => row!.count === 0 }
+  )
   const entries = (id: string) =>
-    Effect.map(sql<{ count: number }>`SELECT count(*)::integer FROM entry WHERE id = ${id}`, ([row]) => row!.count)
+    Effect.map(
+      Effect.andThen(atRest, sql<{ count: number }>`SELECT count(*)::integer FROM entry WHERE id = ${id}`),
+      ([row]) => row!.count
+    )
   return { wire, sql, transfer, entries }
 })
 
