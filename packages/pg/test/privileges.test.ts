@@ -69,3 +69,19 @@ it.live("a role with the privileges that are documented publishes and consumes",
     })
   )
 )
+
+it.live("a role that owns a schema which was made for it migrates it, without the privilege to make one", () =>
+  inDatabase(
+    Effect.gen(function* () {
+      const role = `role_${randomUUID().replaceAll("-", "")}`
+      yield* Effect.acquireRelease(values(`CREATE ROLE ${role}`), () =>
+        Effect.ignore(Effect.andThen(values(`DROP OWNED BY ${role} CASCADE`), values(`DROP ROLE ${role}`)))
+      )
+      yield* values(`CREATE SCHEMA made_before AUTHORIZATION ${role}`)
+      const refused = yield* Effect.flip(start({ schema: "another", client: { startupParameters: { role } } }))
+      assert.match(`${refused}`, /permission denied/)
+      const node = yield* start({ schema: "made_before", client: { startupParameters: { role } } })
+      yield* node.publish(note("a"))
+    })
+  )
+)

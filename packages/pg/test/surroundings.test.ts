@@ -118,7 +118,8 @@ describe("the schema's name", () => {
     "64 bytes in 32 characters": "é".repeat(32),
     "no bytes": "",
     "a NUL": "a\0b",
-    "pg_ in front": "pg_surety"
+    "pg_ in front": "pg_surety",
+    "the name of a variable": "$user"
   })) {
     it.live(`may not have ${what}`, () =>
       inDatabase(

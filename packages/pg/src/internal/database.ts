@@ -76,6 +76,7 @@ export const make = Effect.fnUntraced(function* (
     return yield* new PgSchemaError({ reason: "InvalidOptions", schema, detail })
   }
   if (schema.startsWith("pg_")) return yield* nameError(schema, "names that begin with pg_ are the server's own")
+  if (schema === "$user") return yield* nameError(schema, "in a search_path, this name stands for that of the role")
   /** What the app has set up, but for what our own statements would suffer from. */
   const configOf = (purpose: string) => ({
     ...sql.config,

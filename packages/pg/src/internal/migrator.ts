@@ -93,7 +93,11 @@ export const run = (db: Database): Effect.Effect<void, PgSchemaError> => {
   )
   const migrate = Effect.gen(function* () {
     yield* rows(db.control, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [`surety.migrate.${db.schema}`])
-    yield* rows(db.control, `CREATE SCHEMA IF NOT EXISTS ${db.schema}`, [])
+    const [schema] = yield* rows<{ found: boolean }>(db.control, "SELECT to_regnamespace($1) IS NOT NULL AS found", [
+      db.schema
+    ])
+    // Also IF NOT EXISTS asks for the privilege to create schemas, which the owner of one that was made for it may lack.
+    if (!schema!.found) yield* rows(db.control, `CREATE SCHEMA ${db.schema}`, [])
     yield* rows(db.control, "SELECT set_config('search_path', $1, true)", [db.schema])
     yield* Migrator.make({})({ loader, table })
   }).pipe(Effect.provideService(SqlClient.SqlClient, db.control), (migrations) => transaction(db, migrations))
