@@ -151,7 +151,7 @@ const defaults = {
   listen_addresses: "127.0.0.1",
   unix_socket_directories: "",
   shared_buffers: "32MB",
-  max_connections: "200",
+  max_connections: "500",
   timezone: "UTC"
 }
 
