@@ -107,7 +107,13 @@ export const redrivesOf = (history: History): ((of: InPlace) => ReadonlyArray<nu
 
 /** Where an attempt may have been counted that nobody saw begin. */
 export const cutsOf = (history: History): History =>
-  history.filter(({ _tag }) => _tag === "Crash" || _tag === "Disconnect")
+  history.filter(
+    (event) =>
+      event._tag === "Crash" ||
+      event._tag === "Disconnect" ||
+      // Its lease may be over before its handler begins.
+      (event._tag === "Fault" && event.kind === "delay")
+  )
 
 /** Runs that began under an epoch when a later one had: of a holder that does not know yet that it is none. */
 export const staleStarts = (history: History): ReadonlySet<EventOf<"Start">> => {

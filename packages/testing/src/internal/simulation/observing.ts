@@ -136,45 +136,48 @@ export class Observed {
   }
 
   readonly run = <A, E, R>({ envelopes, records }: Given, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.flatMap(MemoryStore.currentTransaction, (transaction) => {
-      const recording = this.#recording
-      const runs = envelopes.map(
-        ({ attempt, epoch, group, id, key, offset, partition, topic }): History.Run => ({
-          run: recording.nextRun(),
-          node: this.#node,
-          topic,
-          group,
-          id,
-          key,
-          partition,
-          offset,
-          attempt,
-          epoch
-        })
-      )
-      runs.forEach((run, index) => {
-        const batch = runs.length > 1 ? { batch: runs[0]!.run } : {}
-        recording.record({ _tag: "Start", ...run, content: contentOf(records[index]!), ...batch })
-        if (transaction === undefined) return
-        const effect = { run: run.run, step: 1 }
-        recording.record({ _tag: "Apply", ...effect })
-        transaction.changes.push(() => recording.record({ _tag: "Commit", ...effect }))
-      })
-      this.running++
-      return Effect.onExit(
-        Effect.provideService(
-          effect,
-          CurrentRuns,
-          runs.map(({ run }) => run)
-        ),
-        (exit) =>
-          Effect.sync(() => {
-            this.running--
-            const outcome = Exit.isSuccess(exit) ? "ok" : isNobodys(exit.cause) ? "interrupt" : "fail"
-            for (const run of runs) recording.record({ _tag: "End", ...run, outcome })
+    // A run that has begun in the history also ends there, whenever it is interrupted.
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(MemoryStore.currentTransaction, (transaction) => {
+        const recording = this.#recording
+        const runs = envelopes.map(
+          ({ attempt, epoch, group, id, key, offset, partition, topic }): History.Run => ({
+            run: recording.nextRun(),
+            node: this.#node,
+            topic,
+            group,
+            id,
+            key,
+            partition,
+            offset,
+            attempt,
+            epoch
           })
-      )
-    })
+        )
+        runs.forEach((run, index) => {
+          const batch = runs.length > 1 ? { batch: runs[0]!.run } : {}
+          recording.record({ _tag: "Start", ...run, content: contentOf(records[index]!), ...batch })
+          if (transaction === undefined) return
+          const effect = { run: run.run, step: 1 }
+          recording.record({ _tag: "Apply", ...effect })
+          transaction.changes.push(() => recording.record({ _tag: "Commit", ...effect }))
+        })
+        this.running++
+        return Effect.onExit(
+          Effect.provideService(
+            restore(effect),
+            CurrentRuns,
+            runs.map(({ run }) => run)
+          ),
+          (exit) =>
+            Effect.sync(() => {
+              this.running--
+              const outcome = Exit.isSuccess(exit) ? "ok" : isNobodys(exit.cause) ? "interrupt" : "fail"
+              for (const run of runs) recording.record({ _tag: "End", ...run, outcome })
+            })
+        )
+      })
+    )
 }
 
 /** No failure of the message: its process is shut down, or the store has failed. */
