@@ -9,7 +9,21 @@ import { Consumer, DeadLetters, Producer } from "@surety/core"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as CrashPoints from "@surety/testing/CrashPoints"
 import { Console, Data, Effect, Layer } from "effect"
-import { effect, inDatabase, type Note, note, Out, TestDatabase, until, value, values, Work } from "./support/nodes.ts"
+import {
+  dead,
+  effect,
+  handled,
+  inDatabase,
+  type Note,
+  note,
+  Out,
+  outcome,
+  TestDatabase,
+  until,
+  value,
+  values,
+  Work
+} from "./support/nodes.ts"
 
 class Refused extends Data.TaggedError("Refused") {}
 
@@ -52,19 +66,6 @@ const settled = () =>
         WHERE l.log_offset > c.settled) AND NOT EXISTS (SELECT FROM surety.redelivery) AS value`
     )
   )
-
-/** Effects, outgoing messages, dead letters and entries of the inbox of a message. */
-const outcome = (id: string) =>
-  value<string>(
-    `SELECT concat_ws(' ',
-      (SELECT count(*) FROM effect WHERE id = $1),
-      (SELECT count(*) FROM surety.log l JOIN surety.topic t ON t.id = l.topic WHERE t.name = 'out' AND l.id = $1),
-      (SELECT count(*) FROM surety.dead_letter WHERE id = $1),
-      (SELECT string_agg(outcome, ' ') FROM surety.inbox WHERE id = $1)) AS value`,
-    id
-  )
-const handled = "1 1 0 handled"
-const dead = "0 0 1 dead"
 
 const handle = Effect.fnUntraced(function* ({ id }: Note) {
   yield* effect(id)

@@ -12,12 +12,15 @@ import { Consumer, DeadLetters, Producer } from "@surety/core"
 import * as WireFaults from "@surety/testing/WireFaults"
 import { Console, Data, Effect, Queue } from "effect"
 import {
+  dead,
   effect,
   forgetInbox,
+  handled,
   inDatabase,
   type Note,
   note,
   Out,
+  outcome,
   settled,
   start,
   TestDatabase,
@@ -89,19 +92,6 @@ const settleOne = Effect.fnUntraced(function* (
   )
   return id
 })
-
-/** How a message ended: rows of the handler, of the outbox, of the dead letters, and of the inbox. */
-const outcome = (id: string) =>
-  value<string>(
-    `SELECT concat_ws(' ',
-      (SELECT count(*) FROM effect WHERE id = $1),
-      (SELECT count(*) FROM surety.log l JOIN surety.topic t ON t.id = l.topic WHERE t.name = 'out' AND l.id = $1),
-      (SELECT count(*) FROM surety.dead_letter WHERE id = $1),
-      (SELECT string_agg(outcome, ' ') FROM surety.inbox WHERE id = $1)) AS value`,
-    id
-  )
-const handled = "1 1 0 handled"
-const dead = "0 0 1 dead"
 
 describe.concurrent("a settlement whose connection is cut at each message", () => {
   for (const [how, behaviour] of Object.entries(behaviours)) {

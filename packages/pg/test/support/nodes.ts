@@ -291,3 +291,16 @@ export const forgetInbox = Effect.gen(function* () {
     BEGIN DELETE FROM surety.inbox; RETURN NULL; END $$`)
   yield* sql`CREATE TRIGGER forget AFTER INSERT ON surety.inbox EXECUTE FUNCTION forget()`
 })
+
+/** How a message ended: rows of the handler, of the outbox, of the dead letters, and of the inbox. */
+export const outcome = (id: string) =>
+  value<string>(
+    `SELECT concat_ws(' ',
+      (SELECT count(*) FROM effect WHERE id = $1),
+      (SELECT count(*) FROM surety.log l JOIN surety.topic t ON t.id = l.topic WHERE t.name = 'out' AND l.id = $1),
+      (SELECT count(*) FROM surety.dead_letter WHERE id = $1),
+      (SELECT string_agg(outcome, ' ') FROM surety.inbox WHERE id = $1)) AS value`,
+    id
+  )
+export const handled = "1 1 0 handled"
+export const dead = "0 0 1 dead"
