@@ -44,7 +44,7 @@ const runChunk = async (chunk: Chunk): Promise<Result> => {
   const { runs, seed } = chunk
   const done = (events: number, digest?: string, failed?: Simulation.SimulationFailed): Result => {
     const { system, user } = process.threadCpuUsage(begin)
-    const failure = failed && { seed: failed.run.seed, text: failed.message, html: failed.html }
+    const failure = failed && { seed: failed.seed, text: failed.message, html: failed.html }
     return { chunk, events, millis: (user + system) / 1000, digest, failure }
   }
   if (chunk.digest) {

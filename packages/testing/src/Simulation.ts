@@ -264,6 +264,9 @@ export interface Run {
  * @since 0.1.0
  */
 export class SimulationFailed extends Data.TaggedError("SimulationFailed")<{
+  /** The seed that has failed. */
+  readonly seed: number
+  /** Its seed is another one where less is needed to fail in another order of things. */
   readonly run: Run
   /** How many faults, steps and nodes the run had at first. */
   readonly before: Plan
@@ -372,7 +375,7 @@ export const check = (app: App, options: Options): Effect.Effect<Checked, Simula
       const small = found.violations.some(({ invariant }) => invariant === 23)
         ? found
         : await shrink(setup, found, options.shrinks ?? 300)
-      return new SimulationFailed({ run: small, before: plan, replay: replay(seed) })
+      return new SimulationFailed({ seed, run: small, before: plan, replay: replay(seed) })
     }
     return Effect.map(
       Effect.forEach(

@@ -56,7 +56,7 @@ const simulate = (name: string, app: Simulation.App, options: Options): void => 
         ...(runs === undefined ? {} : { runs })
       }).pipe(
         Effect.catch((failed) => {
-          const page = join(mkdtempSync(join(tmpdir(), "surety-simulation-")), `seed-${failed.run.seed}.html`)
+          const page = join(mkdtempSync(join(tmpdir(), "surety-simulation-")), `seed-${failed.seed}.html`)
           writeFileSync(page, failed.html)
           return Effect.die(new Error(`${failed.message}\n\nas a page: ${page}`))
         })

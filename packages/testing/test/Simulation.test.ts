@@ -63,10 +63,10 @@ describe("a failing run", () => {
         assert.isAtMost(steps.length, 2)
         assert.isAtMost(nodes, 2)
         assert.isAbove(failed.before.steps.length, 10)
-        assert.include(failed.message, `--seed ${failed.run.seed}`)
+        assert.include(failed.message, `--seed ${failed.seed}`)
         assert.include(failed.message, "effects of 2 runs of")
         const { html } = failed
-        for (const text of ["effects of 2 runs of", `--seed ${failed.run.seed}`, "<svg", "no more faults"])
+        for (const text of ["effects of 2 runs of", `--seed ${failed.seed}`, "<svg", "no more faults"])
           assert.include(html, text)
         // It loads nothing.
         assert.notMatch(html, /\b(src|href)=|url\((?!#)|@import|https?:/)

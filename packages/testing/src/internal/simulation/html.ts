@@ -4,7 +4,7 @@
  */
 import type * as History from "../../History.ts"
 import type { SimulationFailed } from "../../Simulation.ts"
-import { sizes, title } from "./report.ts"
+import { reduction, title } from "./report.ts"
 
 const rowHeight = 24
 const laneWidth = 210
@@ -32,7 +32,7 @@ interface Bar {
 }
 
 export const toHtml = (failed: SimulationFailed): string => {
-  const { before, replay, run } = failed
+  const { replay, run } = failed
   const events = run.history.filter((event) => isShown(event) && !isAfterwards(event))
   const rows = new Map(events.map((event, row) => [event.seq, row]))
   const y = (row: number) => top + row * rowHeight + rowHeight / 2
@@ -95,11 +95,11 @@ export const toHtml = (failed: SimulationFailed): string => {
   )
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escape(title(run))}</title><style>${css}</style></head>
+<title>${escape(title(failed))}</title><style>${css}</style></head>
 <body>
 <header>
-<h1>${escape(title(run))}</h1>
-<p class="sizes">Reduced from ${sizes(before)} to <b>${sizes(run.plan)}</b>.</p>
+<h1>${escape(title(failed))}</h1>
+<p class="sizes">${reduction(failed)}</p>
 <ul class="violations">${run.violations.map(({ message }) => `<li>${escape(message)}</li>`).join("")}</ul>
 <p>Run it again: <code>${escape(replay)}</code></p>
 <p class="legend"><span class="key ok committed"></span>handled, committed <span class="key ok"></span>handled <span class="key fail"></span>failed <span class="key interrupt"></span>interrupted <span class="key crash"></span>cut short by a crash <span class="key band down"></span>down <span class="key band away"></span>frozen or cut off <span class="ring"></span>shows the violation</p>
