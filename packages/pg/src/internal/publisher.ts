@@ -5,7 +5,7 @@
 
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import type { EncodedRecord } from "@surety/core/Envelope"
-import type { TransportError } from "@surety/core/TransportError"
+import { InvalidState, OutcomeUnknown, TransportError, type TransportErrorReason } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -56,11 +56,24 @@ export type Publisher = (
 
 export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const waiting = new Set<Request>()
+    const inFlight = new Set<Request>()
+    let flushers = 0
+    let closed = false
+
+    // After the statements were interrupted, which then answer nobody: who publishes may outlive the layer.
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        const unknown = new OutcomeUnknown({ detail: "the transport was closed before the acknowledgement" })
+        for (const request of inFlight) request.done(refused(request.topic, unknown))
+        for (const request of waiting) request.done(refused(request.topic, isClosed))
+        inFlight.clear()
+        waiting.clear()
+      })
+    )
     // In the layer's scope: forked by a caller, they would run in its transaction.
     const fork = yield* FiberSet.makeRuntime<never, void, never>()
-    const waiting = new Set<Request>()
-    let flushers = 0
-    let inFlight = 0
 
     const store = (topic: TopicRow, requests: ReadonlyArray<Request>): Effect.Effect<void> =>
       Effect.flatMap(
@@ -79,7 +92,10 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
             return Effect.forEach(requests, (request) => store(topic, [request]), { discard: true })
           }
           return Effect.sync(() => {
-            for (const { done } of requests) done(Exit.asVoid(exit))
+            for (const request of requests) {
+              inFlight.delete(request)
+              request.done(Exit.asVoid(exit))
+            }
           })
         }
       )
@@ -89,18 +105,18 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
      * or one that began with a single request would go on with single ones.
      */
     const take = (): Array<Request> => {
-      const share = Math.ceil((waiting.size + inFlight) / maxFlushers)
+      const share = Math.ceil((waiting.size + inFlight.size) / maxFlushers)
       const taken: Array<Request> = []
       let records = 0
       let bytes = 0
       for (const request of waiting) {
         waiting.delete(request)
+        inFlight.add(request)
         taken.push(request)
         records += request.records.length
         bytes += request.bytes
         if (taken.length >= share || records >= maxRecords || bytes >= maxBytes) break
       }
-      inFlight += taken.length
       return taken
     }
 
@@ -112,7 +128,6 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
         for (const requests of Map.groupBy(taken, ({ topic }) => topic.id).values()) {
           yield* store(requests[0]!.topic, requests)
         }
-        inFlight -= taken.length
       }
       // In one step with the look at what waits: what comes in between would wait for nobody.
       flushers--
@@ -120,6 +135,7 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
 
     return (topic, records, bytes) =>
       Effect.callback((done) => {
+        if (closed) return done(refused(topic, isClosed))
         const request: Request = { topic, records, bytes, done }
         waiting.add(request)
         if (flushers < maxFlushers) {
@@ -129,6 +145,11 @@ export const make = (db: Database, signals: Signals): Effect.Effect<Publisher, n
         return Effect.sync(() => waiting.delete(request))
       })
   })
+
+const isClosed = new InvalidState({ detail: "the transport is closed" })
+
+const refused = (topic: TopicRow, reason: TransportErrorReason): Effect.Effect<never, TransportError> =>
+  Effect.fail(new TransportError({ operation: "publish", topic: topic.name, reason }))
 
 const isRetryable = (exit: Exit.Failure<unknown, TransportError>): boolean =>
   exit.cause.reasons.some((reason) => reason._tag === "Fail" && reason.error.isRetryable)

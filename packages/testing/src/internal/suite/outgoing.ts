@@ -5,7 +5,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { eventsOf, Failed, message, messages, type Running } from "./model.ts"
-import { recordPublish } from "./publishing.ts"
+import { outcomeOf, recordPublish } from "./publishing.ts"
 import { forEach, lossless, type Scenario } from "./scenario.ts"
 
 const fail = Effect.fail(new Failed({ detail: "as the test wants it" }))
@@ -101,21 +101,22 @@ export const outgoing: ReadonlyArray<Scenario> = [
       const reader = yield* harness.start
       const topic = harness.topic(guarantee)
       yield* harness.consume(reader, topic)
+      const answers = new Map<string, "ok" | "fail" | "info">()
       for (const round of [1, 2, 3]) {
         const publisher = yield* harness.start
         const sent = messages(40, 8, `round-${round}`)
-        const publishing = yield* Effect.forkScoped(
+        const acknowledged = () =>
+          eventsOf(harness.history.events, "Publish", topic).filter(({ node }) => node === publisher.name).length
+        yield* Effect.forkScoped(
           Effect.forEach(
             sent,
             (each) =>
-              Effect.tap(harness.publish(publisher, topic, [each]), () =>
+              Effect.gen(function* () {
+                if (publisher.state !== "up") return
+                answers.set(each.id, outcomeOf(yield* Effect.exit(harness.publish(publisher, topic, [each]))))
                 // In the same step as an acknowledgement, with others under way.
-                publisher.state === "up" &&
-                eventsOf(harness.history.events, "Publish", topic).filter(({ node }) => node === publisher.name)
-                  .length >= 5
-                  ? publisher.crash
-                  : Effect.void
-              ),
+                if (publisher.state === "up" && acknowledged() >= 5) yield* publisher.crash
+              }),
             { concurrency: 8, discard: true }
           )
         )
@@ -130,7 +131,6 @@ export const outgoing: ReadonlyArray<Scenario> = [
           { call: harness.history.next },
           "info"
         )
-        assert.isUndefined(publishing.pollUnsafe())
       }
       yield* harness.publish(reader, topic, [message("last", "k")])
       yield* harness.seen("the last one", (history) =>
@@ -139,6 +139,12 @@ export const outgoing: ReadonlyArray<Scenario> = [
       const history = yield* harness.verify
       const acknowledged = eventsOf(history, "Publish", topic).filter(({ outcome }) => outcome === "ok")
       assert.isAtLeast(acknowledged.length, 16)
+      // A publisher that ends may say so to those that wait, or nothing at all: what it says is true.
+      const handled = new Set(eventsOf(history, "End", topic).map(({ id }) => id))
+      for (const [id, answer] of answers) {
+        if (answer !== "info")
+          assert.strictEqual(handled.has(id), answer === "ok", `${id} was answered with "${answer}"`)
+      }
     })
   )
 ]

@@ -40,7 +40,8 @@ export const recordPublish = (
     { discard: true }
   )
 
-const outcomeOf = (exit: Exit.Exit<unknown, PublishError>): "ok" | "fail" | "info" => {
+/** How a publish ended, by its answer. */
+export const outcomeOf = (exit: Exit.Exit<unknown, PublishError>): "ok" | "fail" | "info" => {
   if (Exit.isSuccess(exit)) return "ok"
   const error = Cause.findErrorOption(exit.cause)
   return error._tag === "Some" && error.value.reason._tag !== "MaybeSent" ? "fail" : "info"
