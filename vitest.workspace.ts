@@ -30,6 +30,7 @@ export default [
   project("packages/testing", withPostgres),
   project("packages/bench"),
   project("packages/chaos"),
+  project("comparisons", withPostgres),
   project("examples", { ...withPostgres, include: ["test/**/*.test.ts", "src/docs/*.test.ts"] }),
   project("examples/src", { include: ["*.test.ts"] })
 ]
