@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Consumer, Producer, Surety } from "@surety/core"
+import { Consumer, DeadLetters, Producer, Surety } from "@surety/core"
 import { Deferred, Effect, Exit, Fiber, Layer, Queue, Schedule, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Busy, during, lag, letters, note, notes, quiet, seen, takeN } from "./support.ts"
+import { Busy, during, lag, layerOver, letters, note, notes, quiet, seen, takeN, withAssignments } from "./support.ts"
 
 /** A consumer that runs until `stop`, which returns once it has drained. */
 const started = <A, R>(consumer: Consumer.Consumer<A, never, R>) =>
@@ -132,4 +132,50 @@ describe("draining a consumer of an at-most-once topic", () => {
       assert.strictEqual(yield* lag("notes", "readers"), 1)
     }).pipe(Effect.provide(Surety.layerMemory))
   )
+
+  for (const what of ["claimed", "redriven"] as const) {
+    it.effect(`handles what was ${what}, and is being stored as settled as it stops`, () => {
+      const stored = Deferred.makeUnsafe<void>()
+      const answered = Deferred.makeUnsafe<void>()
+      let late = false
+      const lateReply = <A, E>(settle: Effect.Effect<A, E>) =>
+        Effect.tap(settle, () =>
+          late ? Effect.andThen(Deferred.succeed(stored, undefined), Deferred.await(answered)) : Effect.void
+        )
+      const layer = layerOver(
+        withAssignments(({ redelivery, settle }) => ({
+          settle: (offset) => lateReply(settle(offset)),
+          redelivery: redelivery && {
+            ...redelivery,
+            settle: (offsets, dead) => lateReply(redelivery.settle(offsets, dead))
+          }
+        }))
+      )
+      return Effect.gen(function* () {
+        const events = yield* Queue.unbounded<string>()
+        const { stop } = yield* started(
+          Consumer.make(Notes, {
+            group: "readers",
+            handler: (_, envelope) =>
+              Effect.andThen(Queue.offer(events, seen(envelope)), late ? Effect.void : new Busy({ wait: 0 }))
+          }).pipe(Consumer.orDeadLetter)
+        )
+        const publish = Producer.publish(Notes, note("a"))
+        if (what === "redriven") {
+          yield* publish
+          yield* takeN(events, 1)
+          yield* quiet
+        }
+        late = true
+        yield* what === "claimed" ? publish : Effect.flatMap(DeadLetters.DeadLetters, ({ redrive }) => redrive())
+        yield* Deferred.await(stored)
+        const stopping = yield* stop
+        yield* quiet
+        assert.isUndefined(stopping.pollUnsafe())
+        yield* Deferred.succeed(answered, undefined)
+        yield* Fiber.join(stopping)
+        assert.deepStrictEqual(yield* Queue.clear(events), ["a#1"])
+      }).pipe(Effect.provide(layer))
+    })
+  }
 })

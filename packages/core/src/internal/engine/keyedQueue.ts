@@ -71,6 +71,7 @@ export class KeyedQueue {
   #size = 0
   #inFlight = 0
   #exclusive = false
+  #handovers = 0
   #closed: "no" | "once empty" | "now" = "no"
 
   /** While the gate is closed nothing is taken. */
@@ -138,7 +139,35 @@ export class KeyedQueue {
   }
 
   get closed(): boolean {
-    return this.#closed === "now" || (this.#closed === "once empty" && this.#size === this.#inFlight)
+    if (this.#closed !== "once empty") return this.#closed === "now"
+    return this.#handovers === 0 && this.#size === this.#inFlight
+  }
+
+  /** Settles records, and then offers them: between the two they are nowhere else. None begins once the queue is closed. */
+  handOver<E, R>(settleAndOffer: Effect.Effect<void, E, R>): Effect.Effect<void, E, R> {
+    return Effect.suspend(() => {
+      if (this.#closed !== "no") return Effect.never
+      this.#handovers++
+      return Effect.ensuring(
+        settleAndOffer,
+        Effect.sync(() => {
+          this.#handovers--
+          this.signal.notify()
+        })
+      )
+    })
+  }
+
+  /** Waits for what is being handed over. */
+  get handedOver(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.#handovers === 0
+        ? Effect.void
+        : Effect.andThen(
+            this.signal.changed(this.signal.version),
+            Effect.suspend(() => this.handedOver)
+          )
+    )
   }
 
   /** At-most-once, what is held when the consumer stops is lost unless it is taken. */

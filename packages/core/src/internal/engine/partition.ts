@@ -92,19 +92,19 @@ export const servePartition = (
         const records = claimed.map((record) => identify(topic.name, record))
         const last = records[records.length - 1]!.offset
         observer.tell({ _tag: "Claimed", partition, epoch, count: records.length })
-        if (atMostOnce) {
-          // Invariant 3: progress is stored before any of the handlers starts.
-          yield* persist(assignment.settle(last))
+        const offer = Effect.suspend(() => {
+          for (const { offset } of records) progress.claim(offset)
+          if (redeliver === undefined) return Effect.sync(() => queue.offer(records.map(item)))
+          return Effect.map(redeliver.divert(records, item), () => {
+            redeliver.parking.passed(last)
+            settled.notify()
+          })
+        })
+        // Invariant 3: progress is stored before any of the handlers starts.
+        const settle = Effect.map(persist(assignment.settle(last)), () => {
           progress.stored = last
-        }
-        for (const { offset } of records) progress.claim(offset)
-        if (redeliver === undefined) {
-          queue.offer(records.map(item))
-        } else {
-          yield* redeliver.divert(records, item)
-          redeliver.parking.passed(last)
-          settled.notify()
-        }
+        })
+        yield* atMostOnce ? queue.handOver(Effect.andThen(settle, offer)) : offer
       }
     })
 
@@ -177,9 +177,9 @@ export const servePartition = (
     // Invariant 21: nothing new is begun, or claimed; what runs may end; what has ended is stored. At-most-once, what is
     // claimed is settled already, and would be lost: it is handled, unless a failure has stopped the consumer.
     const beginsMore = atMostOnce && !Deferred.isDoneUnsafe(stopped)
-    if (!beginsMore) queue.close("now")
+    queue.close(beginsMore ? "once empty" : "now")
+    if (beginsMore) yield* Effect.timeoutOption(queue.handedOver, settings.drainTimeout)
     yield* Fiber.interruptAll([fetching, ...redelivering])
-    if (beginsMore) queue.close("once empty")
     // One that waits for a permit of another partition's handler has begun nothing.
     const busy = workers.filter(({ self }) => beginsMore || self.handling)
     yield* Fiber.interruptAll(workers.flatMap((worker) => (busy.includes(worker) ? [] : [worker.fiber])))

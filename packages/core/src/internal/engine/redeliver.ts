@@ -79,19 +79,16 @@ export class Redeliver {
         for (const offset of offsets) if (!found.has(offset)) parking.settle(offset)
         // One of its key may have failed again meanwhile: then its turn is over.
         const confirmed = records.filter(({ offset }) => parking.confirm(offset))
-        if (this.#once) {
-          // Invariant 3: settled before any of the handlers starts.
-          yield* persist(
-            this.#redelivery.settle(
-              confirmed.map(({ offset }) => offset),
-              []
-            )
-          )
-          for (const { offset } of confirmed) parking.settle(offset)
+        if (!this.#once) {
+          this.#queue.offer(confirmed.map(makeParkedItem))
+          continue
         }
-        this.#queue.offer(
-          confirmed.map(this.#once ? (record) => ({ ...makeItem(record), parked: true }) : makeParkedItem)
-        )
+        const offered = confirmed.map(({ offset }) => offset)
+        // Invariant 3: settled before any of the handlers starts.
+        yield* Effect.map(persist(this.#redelivery.settle(offered, [])), () => {
+          for (const offset of offered) parking.settle(offset)
+          this.#queue.offer(confirmed.map((record) => ({ ...makeItem(record), parked: true })))
+        }).pipe((settleAndOffer) => this.#queue.handOver(settleAndOffer))
         continue
       }
       const changed = parking.signal.changed(seen)
