@@ -73,8 +73,10 @@ export interface Options {
   /** The schema's name: any identifier of at most 63 bytes. Default `surety`. */
   readonly schema?: string | undefined
   /**
-   * How long a worker that is silent keeps its partitions; it renews them three
-   * times as often. Default 15 seconds. Measured by the database's clock.
+   * Within how long the partitions of a worker that ends without a word, or is
+   * silent, are served by another one that has room. It says that it is alive
+   * every quarter of it, and what it holds is free after three quarters of
+   * silence. Default 15 seconds. Measured by the database's clock.
    */
   readonly lease?: Duration.Input | undefined
   /** How often to look for messages that no notification announced. Default 1 second. */

@@ -47,18 +47,23 @@ const measure = Effect.fnUntraced(function* (part: Part<Processes>, { sql }: Dat
 
 const sum = (workers: ReadonlyArray<WorkerProcess>) => workers.reduce((total, { handled }) => total + handled, 0)
 
+/** Published and not handled yet, at most, while a worker is killed: what stands still is partitions, not a queue. */
+const maxLag = 1000
+
 /** For how many leases the partitions of a killed worker stand still, while messages keep coming. */
 const takeover = Effect.fnUntraced(function* (part: Part<Processes>) {
   const processes = yield* part.begin
   const { leaseMillis, publish } = processes
-  let round = 0
+  const workers = yield* start(processes, 2)
+  const [dead, survivor] = workers as [WorkerProcess, WorkerProcess]
   const messages = Message.make(100)
+  let sent = 0
   yield* Effect.suspend(() => {
-    const next = messages.map((message) => ({ ...message, seq: round * 100 + message.seq }))
-    round++
+    if (sent - sum(workers) >= maxLag) return Effect.void
+    const next = messages.map((message) => ({ ...message, seq: sent + message.seq }))
+    sent += next.length
     return publish(next)
   }).pipe(Effect.repeat(Schedule.spaced("20 millis")), Effect.forkScoped)
-  const [dead, survivor] = (yield* start(processes, 2)) as [WorkerProcess, WorkerProcess]
   yield* untilPatiently(Effect.sync(() => dead.latest.size > 0 && survivor.latest.size > 0))
   const taken = dead.serving
   const killed = performance.now()

@@ -8,11 +8,18 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as assignment from "./assignment.ts"
 import { answered, answeredWithin, asCourtesy, type Database, inRealTime, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import type { Signals } from "./signals.ts"
 import type { Topics } from "./topics.ts"
+
+/**
+ * What is stored, as a share of the lease that was declared: the rest is for who takes over, to notice, to end what the
+ * former holder has open, and to claim.
+ */
+const storedShare = 3 / 4
 
 /** However short a lease is: longer than the `lock_timeout` of those who wait for their turn, whose error says more. */
 const minPatienceMillis = 2500
@@ -38,8 +45,10 @@ export const make = Effect.fnUntraced(function* (
   options: SubscribeOptions
 ): Effect.fn.Return<Subscription, TransportError, Scope.Scope> {
   const topic = yield* topics(options.topic)
+  const storedMillis = db.settings.leaseMillis * storedShare
+  const renewMillis = storedMillis / 3
   /** A connection that has fallen silent is given up, while there is time to renew the lease on another one. */
-  const patience = Math.max(db.settings.leaseMillis / 2, minPatienceMillis)
+  const patience = Math.max(storedMillis / 2, minPatienceMillis)
   const call = <A extends object>(operation: string, text: string, params: ReadonlyArray<unknown>) =>
     rows<A>(db.leases, text, params).pipe(
       answeredWithin(patience),
@@ -55,7 +64,7 @@ export const make = Effect.fnUntraced(function* (
   ).pipe(Effect.mapError(toTransportError("subscribe", topic.name)))
   const group: assignment.Group = { id: registered!.id, name: options.group, topic }
   const member = randomUUID()
-  const lease = `${db.settings.leaseMillis} milliseconds`
+  const lease = `${storedMillis} milliseconds`
   const membership = signals.group(group.id)
   const held = new Map<number, Held>()
   const assigned = yield* Queue.unbounded<Assignment, TransportError>()
@@ -94,8 +103,10 @@ export const make = Effect.fnUntraced(function* (
   })
 
   let leaving = false
+  /** A beat and leaving, each in its turn: one that is under way would join again, and take what nobody would serve. */
+  const turns = Semaphore.makeUnsafe(1)
   const heartbeat = `SELECT * FROM ${db.schema}.heartbeat($1, $2, $3::interval)`
-  /** Of who has left the group: a heartbeat that was under way may have brought it back. */
+  /** Of who has left the group: a heartbeat that was given up unanswered may have brought it back. */
   const renewal = `WITH gone AS (DELETE FROM ${db.schema}.member WHERE consumer_group = $1 AND id = $2),
     renewed AS (
       UPDATE ${db.schema}.lease SET expires_at = clock_timestamp() + $3::interval
@@ -124,18 +135,18 @@ export const make = Effect.fnUntraced(function* (
         orphans.map((index) => epochs[index]!)
       )
     }
-    if (leaving) return db.settings.leaseMillis / 3
+    if (leaving) return renewMillis
     const share = allowance(topic.partitions, members, rank)
     const serving = Array.from(held.values()).filter(({ revoked }) => !Deferred.isDoneUnsafe(revoked))
     for (const { revoked } of serving.splice(share)) Deferred.doneUnsafe(revoked, Exit.void)
     if (serving.length < share && free + orphans.length > 0) yield* acquire(share - serving.length)
-    return Math.min(db.settings.leaseMillis / 3, nextExpiry === null ? Infinity : nextExpiry + 10)
+    return Math.min(renewMillis, nextExpiry === null ? Infinity : nextExpiry + 10)
   })
 
   /** The database is away, or another member is in our way: soon again. */
-  const retryMillis = Math.min(1000, db.settings.leaseMillis / 6)
+  const retryMillis = Math.min(1000, storedMillis / 6)
   const renew = Effect.catchIf(
-    beat,
+    turns.withPermit(beat),
     (error) => error.isRetryable,
     (error) => Effect.as(Effect.logDebug(`cannot renew the leases for now: ${error.message}`), retryMillis)
   )
@@ -147,7 +158,10 @@ export const make = Effect.fnUntraced(function* (
 
   /** It is no member any more, and holds nothing, or what it is still serving. */
   const leave = (holding: boolean) =>
-    asCourtesy(db, rows(db.leases, `SELECT ${db.schema}.leave($1, $2, $3)`, [group.id, member, holding]))
+    asCourtesy(
+      db,
+      turns.withPermit(rows(db.leases, `SELECT ${db.schema}.leave($1, $2, $3)`, [group.id, member, holding]))
+    )
 
   yield* Effect.addFinalizer(() =>
     Effect.andThen(
