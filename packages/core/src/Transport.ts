@@ -283,7 +283,8 @@ export interface Bounds {
 
 /**
  * Who publishes: of those that have one name and shard, the one with the latest
- * epoch.
+ * epoch. The name is that of one outbox, and of no other that publishes to the
+ * same store.
  *
  * @category models
  * @since 0.1.0

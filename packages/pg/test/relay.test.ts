@@ -6,7 +6,7 @@ import * as PgOutbox from "@surety/pg/PgOutbox"
 import { Deferred, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { type Broker, makeBroker, startAcross, type Target } from "./support/across.ts"
-import { changeFunction, cutOffMembers, inDatabase, until, value } from "./support/nodes.ts"
+import { changeFunction, cutOffMembers, inDatabase, layerDatabase, until, value } from "./support/nodes.ts"
 
 const Event = Schema.Struct({ id: Schema.String, key: Schema.String })
 const Events = Topic.make("events", {
@@ -203,6 +203,26 @@ describe("the outbox to another system", () => {
       assert.instanceOf(error, CompositionError)
       assert.include(error.message, 'two outboxes "memory"')
       yield* node.run(Effect.scoped(Layer.build(Layer.fresh(PgOutbox.layerRelay({ name: "second" })))))
+    }).pipe(inDatabase)
+  )
+
+  it.live("the outboxes of two databases do not fence each other at their target", () =>
+    Effect.gen(function* () {
+      const broker = yield* makeBroker()
+      const sends = (id: string) =>
+        Effect.gen(function* () {
+          const node = yield* startAcross(broker, { relay: { shards: 1 } })
+          yield* node.run(Producer.publish(Events, event(id)))
+          yield* until(
+            `${id} is sent`,
+            Effect.sync(() => broker.holds("events").includes(id))
+          )
+        }).pipe(Effect.scoped)
+      // The epochs of the first one are ahead.
+      yield* sends("a")
+      yield* sends("b")
+      yield* Effect.provide(sends("c"), Layer.fresh(layerDatabase))
+      assert.deepStrictEqual(broker.holds("events"), ["a", "b", "c"])
     }).pipe(inDatabase)
   )
 

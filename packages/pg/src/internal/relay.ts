@@ -94,6 +94,16 @@ const makePublishers = Effect.fnUntraced(function* (
   const open = new Map<number, Publisher>()
   const opening = Semaphore.makeUnsafe(1)
 
+  /** Under its name alone the outboxes of two databases would fence each other at their target. */
+  const identity = rows<{ identity: string }>(
+    db.control,
+    `SELECT t.identity::text AS identity FROM ${db.schema}.topic t WHERE t.name = $1`,
+    [topicOf(name)]
+  ).pipe(
+    Effect.map(([row]) => `${name}-${row!.identity}`),
+    Effect.mapError(toTransportError("lease", topicOf(name)))
+  )
+
   /** Whether no later holder of the shard is known here. */
   const isLatest = (shard: number, epoch: number) =>
     rows<{ epoch: bigint }>(
@@ -121,7 +131,7 @@ const makePublishers = Effect.fnUntraced(function* (
       if (known?.epoch === epoch) return known.publish
       yield* close(shard)
       const own = yield* Scope.fork(scope)
-      const fenced = yield* fencedPublisher({ name, shard, epoch }).pipe(
+      const fenced = yield* fencedPublisher({ name: yield* identity, shard, epoch }).pipe(
         Effect.provideService(Scope.Scope, own),
         Effect.onError(() => Scope.close(own, Exit.void))
       )

@@ -13,7 +13,9 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text COLLATE "C" NOT NULL UNIQUE,
   partitions integer NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
-  hash text NOT NULL DEFAULT 'fnv1a'
+  hash text NOT NULL DEFAULT 'fnv1a',
+  -- No other topic has it, of whatever schema, database or server.
+  identity uuid NOT NULL DEFAULT gen_random_uuid()
 )`,
   `CREATE TABLE ${s}.log (
   topic integer NOT NULL,
