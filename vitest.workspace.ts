@@ -17,7 +17,7 @@ const withPostgres: TestProjectInlineConfiguration["test"] = {
 }
 
 const withKafka: TestProjectInlineConfiguration["test"] = {
-  globalSetup: [path("test/kafkaSetup.ts")],
+  globalSetup: [path("test/globalSetup.ts"), path("test/kafkaSetup.ts")],
   testTimeout: 120 * seconds,
   hookTimeout: 120 * seconds
 }

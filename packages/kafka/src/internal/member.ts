@@ -308,18 +308,20 @@ export class Member implements Subscription {
     )
   }
 
-  #seekAfter({ partition }: Partition, settled: number): Effect.Effect<void, TransportError> {
+  #seekAfter(held: Partition, settled: number): Effect.Effect<void, TransportError> {
+    const { partition } = held
+    const next = held.after(settled)
     const topic = { name: this.#topic, partitions: this.#starts.size }
     return Effect.gen({ self: this }, function* () {
       const first = (yield* earliest(this.#cluster, topic)).get(partition)!
       const end = (yield* stable(this.#cluster, topic)).get(partition)!
-      if (settled + 1 < first || settled + 1 > end) {
+      if (next < first || next > end) {
         const detail = `it holds offsets from ${first} to before ${end}`
         const reason = new RecordsGone({ group: this.#around.group, partition, settled, detail })
         return yield* Effect.fail(new TransportError({ operation: "seek", topic: this.#topic, reason }))
       }
       yield* Effect.mapError(
-        this.#seek(partition, settled + 1, () => {}),
+        this.#seek(partition, next, () => {}),
         this.#failed
       )
     })

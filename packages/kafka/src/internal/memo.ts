@@ -14,6 +14,8 @@ export interface Memo {
   readonly began: number
   /** Whether the group settles in transactions, many messages at once. */
   readonly together: boolean
+  /** Between it and the committed offset there is nothing to claim: markers, and records of aborted transactions. */
+  readonly last: number
   readonly attempts: ReadonlyMap<number, Attempts>
 }
 
@@ -31,13 +33,14 @@ export const suspectUntil = (known: Memo | undefined, committed: number): number
 const maxAttempts = 150
 
 /** Counts beyond the first ones by offset are forgotten with the process. */
-export const encode = ({ attempts, began, claimed, epoch, together }: Memo): string =>
+export const encode = ({ attempts, began, claimed, epoch, last, together }: Memo): string =>
   JSON.stringify({
     surety: 1,
     epoch,
     claimed,
     began,
     together,
+    last,
     attempts: Array.from(attempts)
       .sort(([a], [b]) => a - b)
       .slice(0, maxAttempts)
@@ -48,12 +51,13 @@ export const encode = ({ attempts, began, claimed, epoch, together }: Memo): str
 export const decode = (metadata: string | null | undefined): Memo | undefined => {
   if (metadata === null || metadata === undefined || !metadata.startsWith('{"surety":1,')) return undefined
   try {
-    const { attempts, began, claimed, epoch, together } = JSON.parse(metadata)
+    const { attempts, began, claimed, epoch, last, together } = JSON.parse(metadata)
     return {
       epoch,
       claimed,
       began,
       together,
+      last,
       attempts: new Map(
         (attempts as ReadonlyArray<readonly [number, number, number]>).map(([offset, claims, failures]) => [
           offset,

@@ -60,6 +60,8 @@ export class Partition implements Holder {
   /** The last offset that was claimed, or passed over; and the last one that is stored as claimed. */
   #claimed: number
   #reserved: number
+  /** The last record that was claimed, here or by an earlier holder, where it is known. */
+  #last: number
   /** From where the next record may come: after records of aborted transactions, and markers, of which there is nothing to claim. */
   #end: number
   /** By offset, where they change (rule 9). */
@@ -73,6 +75,7 @@ export class Partition implements Holder {
     this.#start = committed - 1
     this.#settled = this.#start
     this.#claimed = this.#start
+    this.#last = known?.last ?? this.#start
     this.#end = committed
     this.#suspectUntil = memo.suspectUntil(known, committed)
     this.#together = known?.together ?? false
@@ -97,6 +100,11 @@ export class Partition implements Holder {
   /** Where fetching begins. */
   get nextOffset(): number {
     return this.#start + 1
+  }
+
+  /** Where the records after a settled one begin: beyond what the group has stored to have nothing to claim. */
+  after(settled: number): number {
+    return settled >= this.#last ? Math.max(settled, this.#start) + 1 : settled + 1
   }
 
   /** Nobody has begun to serve it, and nobody is to. */
@@ -172,7 +180,14 @@ export class Partition implements Holder {
 
   #memoOf(settled: number, claimed: number): string {
     const attempts = new Map(Array.from(this.#attempts).filter(([offset]) => offset > settled))
-    return memo.encode({ epoch: this.epoch, claimed, began: this.#start + 1, together: this.#together, attempts })
+    return memo.encode({
+      epoch: this.epoch,
+      claimed,
+      began: this.#start + 1,
+      together: this.#together,
+      last: Math.min(settled, this.#last),
+      attempts
+    })
   }
 
   /** One at a time, and none beside a transaction with an offset of the partition: the older one could win. */
@@ -219,6 +234,7 @@ export class Partition implements Holder {
       this.#end = Math.max(this.#end, record.offset + 1)
       if (redrivenTo !== undefined && redrivenTo !== this.#around.group) continue
       this.#claimed = record.offset
+      this.#last = record.offset
       taken.push({ ...record, attempts: this.#attempts.get(record.offset) })
     }
     if (this.#head === this.#fetched.length || this.#head > highWater) {
@@ -257,6 +273,7 @@ export class Partition implements Holder {
     this.#fetched = [...back, ...this.#fetched.slice(this.#head)]
     this.#head = 0
     this.#claimed = Math.max(this.#settled, taken[0]!.offset - 1)
+    this.#last = this.#claimed
     this.#changed.notify()
   }
 
@@ -292,6 +309,7 @@ export class Partition implements Holder {
       this.#fetched = []
       this.#head = 0
       this.#claimed = offset
+      this.#last = offset
       this.#settled = offset
       this.#end = Math.max(this.#end, offset + 1)
     })

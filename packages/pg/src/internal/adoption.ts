@@ -143,7 +143,7 @@ const subscribe = Effect.fnUntraced(function* (
       yield* given.release
     }
   })
-  return { ...subscription, next }
+  return { next, leave: subscription.leave }
 })
 
 /** An assignment of another transport under a lease of ours. */
