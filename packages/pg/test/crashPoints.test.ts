@@ -5,10 +5,13 @@
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Consumer, DeadLetters, Producer } from "@surety/core"
+import { Consumer, DeadLetters, MemoryStore, Producer, Transport } from "@surety/core"
+import * as PgSchema from "@surety/pg/PgSchema"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as CrashPoints from "@surety/testing/CrashPoints"
 import { Console, Data, Effect, Layer } from "effect"
+import * as SqlClient from "effect/sql/SqlClient"
+import { recordsOf } from "./support/across.ts"
 import {
   dead,
   effect,
@@ -16,6 +19,7 @@ import {
   inDatabase,
   type Note,
   note,
+  notes,
   Out,
   outcome,
   TestDatabase,
@@ -27,22 +31,20 @@ import {
 
 class Refused extends Data.TaggedError("Refused") {}
 
-/** One process on the test's database. */
-const process = SuretyPg.layer.pipe(
-  Layer.provide(
-    PgClient.layerFrom(
-      Effect.gen(function* () {
-        const { url } = yield* TestDatabase
-        return yield* PgClient.make({
-          url,
-          applicationName: "app",
-          maxConnections: 1,
-          stream: yield* CrashPoints.stream(url)
-        })
-      })
-    )
-  )
+const client = PgClient.layerFrom(
+  Effect.gen(function* () {
+    const { url } = yield* TestDatabase
+    return yield* PgClient.make({
+      url,
+      applicationName: "app",
+      maxConnections: 1,
+      stream: yield* CrashPoints.stream(url)
+    })
+  })
 )
+
+/** One process on the test's database. */
+const process = SuretyPg.layer.pipe(Layer.provide(client))
 
 /** The sessions of a process that is gone have ended, and its lease expires. */
 const down = Effect.all([
@@ -72,12 +74,28 @@ const handle = Effect.fnUntraced(function* ({ id }: Note) {
   yield* Effect.orDie(Producer.publish(Out, id))
 })
 
-/** The first run declares the topic, and registers the group, once and for all. */
-const report = (what: string, { moments, pairs, points }: CrashPoints.Report) =>
-  Effect.andThen(
-    Effect.sync(() => assert.isAbove(points, 0.6 * moments.length)),
-    Console.log(`${what}: ${points} points, ${pairs} pairs of ${moments.length} moments`)
-  )
+/** The steps that a flow is about: each of them is met. Others come less often in a later run, whose topic and group are there. */
+const report = (
+  what: string,
+  { missed, moments, pairs, points }: CrashPoints.Report,
+  steps: ReadonlyArray<string> = ["COMMIT"]
+) =>
+  Effect.gen(function* () {
+    assert.isAbove(points, 0.6 * moments.length)
+    for (const when of ["before ", "after "]) {
+      for (const step of steps) {
+        assert.isTrue(
+          moments.some((moment) => moment.startsWith(when + step)),
+          `${when}${step}`
+        )
+        assert.isFalse(
+          missed.some((moment) => moment.startsWith(when + step)),
+          `${when}${step}`
+        )
+      }
+    }
+    yield* Console.log(`${what}: ${points} points, ${pairs} pairs of ${moments.length} moments`)
+  })
 
 /** A machine that is busy takes its time. */
 const timeout = 300_000
@@ -106,7 +124,7 @@ describe.concurrent("a process that crashes before and after each of its stateme
                 assert.include([1, 2, 3], copies)
               })
           })
-          yield* report("publish", done)
+          yield* report("publish", done, ['SELECT "surety".publish('])
           assert.isAbove(done.pairs, 0)
         })
       ),
@@ -198,6 +216,95 @@ describe.concurrent("a process that crashes before and after each of its stateme
             pairs: 0
           })
           yield* report("redrive", done)
+        })
+      ),
+    timeout
+  )
+
+  /** A debit and its credit, through a broker that outlives the processes, and whose operations are steps as well. */
+  const across = Effect.fnUntraced(function* (
+    inbox: Effect.Effect<unknown, never, SqlClient.SqlClient>,
+    at?: (moment: string) => boolean
+  ) {
+    const observer = yield* SqlClient.SqlClient
+    const observed = Effect.provideService(SqlClient.SqlClient, observer)
+    const Transfers = notes({ name: "transfers" })
+    const credit = Consumer.make(Transfers, {
+      group: "credit",
+      batchSize: 1,
+      handler: ({ id }: Note) => Effect.andThen(effect(`credit ${id}`), inbox)
+    })
+    const effectsOf = (id: string) =>
+      values<string>("SELECT id AS value FROM effect WHERE id LIKE concat('% ', $1::text) ORDER BY id", id)
+    const debit = Effect.fnUntraced(function* (id: string) {
+      if ((yield* effectsOf(id)).includes(`debit ${id}`)) return
+      yield* effect(`debit ${id}`)
+      yield* Producer.publish(Transfers, note(id))
+    })
+    const sent = Effect.map(MemoryStore.MemoryStore, (store) => recordsOf(store, "transfers"))
+    return yield* CrashPoints.enumerate({
+      process: Layer.merge(
+        Transport.layerMemory,
+        PgSchema.layerWith({ pollInterval: "100 millis" }).pipe(Layer.provideMerge(client))
+      ),
+      down: observed(down),
+      flow: ({ id }) =>
+        Effect.gen(function* () {
+          // Not a layer of the process, or the one that looks on would send, too.
+          const services = yield* Layer.build(SuretyPg.layerAcross({ shards: 1 }))
+          const sql = yield* SqlClient.SqlClient
+          yield* Effect.provideContext(sql.withTransaction(debit(id)), services)
+          yield* Effect.provideContext(Layer.build(Consumer.layer(credit)), services)
+        }),
+      settled: ({ id }) =>
+        Effect.gen(function* () {
+          yield* until(
+            "it is credited",
+            Effect.map(effectsOf(id), (effects) => effects.includes(`credit ${id}`))
+          )
+          yield* settled()
+          const progress = value<string>(
+            `SELECT c.settled AS value FROM surety.cursor c JOIN surety.consumer_group g ON g.id = c.consumer_group
+            WHERE g.name = 'credit'`
+          )
+          yield* until(
+            "every copy is settled",
+            Effect.zipWith(progress, sent, (settled, sent) => Number(settled) === sent.at(-1)?.offset)
+          )
+        }).pipe(observed),
+      check: ({ id }) =>
+        Effect.gen(function* () {
+          assert.strictEqual((yield* effectsOf(id)).join(", "), `credit ${id}, debit ${id}`)
+          const copies = (yield* sent).filter((record) => record.id === id)
+          assert.include([1, 2], copies.length)
+        }).pipe(observed),
+      at,
+      pairs: 0
+    }).pipe(Effect.provideService(MemoryStore.CurrentOptions, { lease: "300 millis" }))
+  })
+
+  it.live(
+    "a relay: what a transaction publishes to another system is handled there once",
+    () =>
+      inDatabase(
+        Effect.gen(function* () {
+          const done = yield* across(Effect.void)
+          yield* report("relay", done, ["COMMIT", "publish of transfers", "WITH passed", "settle of transfers"])
+        })
+      ),
+    timeout
+  )
+
+  it.live(
+    "a relay sends again what it may have sent: without the inbox's memory it is handled twice",
+    () =>
+      inDatabase(
+        Effect.gen(function* () {
+          const error = yield* across(
+            Effect.orDie(values("DELETE FROM surety.inbox")),
+            (moment) => moment === "after publish of transfers"
+          ).pipe(Effect.flip)
+          assert.match(error.message, /^a crash after publish of transfers: expected 'credit run-2, credit/)
         })
       ),
     timeout

@@ -9,8 +9,12 @@ import { createHash } from "node:crypto"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import { Consumer, DeadLetters, Producer } from "@surety/core"
+import type * as PgOutbox from "@surety/pg/PgOutbox"
+import * as PgSchema from "@surety/pg/PgSchema"
+import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as WireFaults from "@surety/testing/WireFaults"
-import { Console, Data, Effect, Queue } from "effect"
+import { Console, Context, Data, Effect, Layer, Queue } from "effect"
+import { connect, makeBroker, startAcross } from "./support/across.ts"
 import {
   dead,
   effect,
@@ -19,6 +23,7 @@ import {
   inDatabase,
   type Note,
   note,
+  notes,
   Out,
   outcome,
   settled,
@@ -44,7 +49,11 @@ type Setup = Effect.Success<typeof setup>
 type Options<E, R> = Parameters<typeof WireFaults.enumerate<E, R>>[1]
 
 /** The connections of the app's client, unless others are meant: each point is met, and how many they are is printed. */
-const enumerate = Effect.fnUntraced(function* <E, R>({ wire }: Setup, what: string, options: Options<E, R>) {
+const enumerate = Effect.fnUntraced(function* <E, R>(
+  { wire }: Pick<Setup, "wire">,
+  what: string,
+  options: Options<E, R>
+) {
   const report = yield* WireFaults.enumerate(wire, { application: "wire", ...options })
   assert.deepStrictEqual(report.missed, [])
   yield* Console.log(`${what}: ${report.points} points over ${report.messages} messages`)
@@ -66,6 +75,16 @@ const handle = Effect.fnUntraced(function* ({ id }: Note) {
 
 const stored = value<number>(
   "SELECT count(*)::integer AS value FROM surety.log l JOIN surety.topic t ON t.id = l.topic WHERE t.name = 'work'"
+)
+
+/** Whether the transaction of this name has committed: the rows of its effect. */
+const committedIn = (name: string) => value<number>("SELECT count(*)::integer AS value FROM effect WHERE id = $1", name)
+
+const wireIsIdle = until(
+  "its session has ended",
+  value<boolean>(
+    "SELECT count(*) = 0 AS value FROM pg_stat_activity WHERE application_name = 'wire' AND state <> 'idle' AND datname = current_database()"
+  )
 )
 
 let messages = 0
@@ -292,19 +311,114 @@ describe.concurrent("a publish whose connection is cut at each message", () => {
                 sql.withTransaction(Effect.andThen(effect(name), Producer.publish(Work, note(name))))
               ).pipe(Effect.exit, node.run)
               assert.strictEqual(exit._tag, at > 0 ? "Failure" : "Success")
-              yield* until(
-                "its session has ended",
-                value<boolean>(
-                  "SELECT count(*) = 0 AS value FROM pg_stat_activity WHERE application_name = 'wire' AND state <> 'idle' AND datname = current_database()"
-                )
-              )
-              const done = yield* value<number>("SELECT count(*)::integer AS value FROM effect WHERE id = $1", name)
+              yield* wireIsIdle
+              const done = yield* committedIn(name)
               assert.strictEqual(yield* copies(name), done)
               if (at > 0) unknown += done
             })
         })
         // A COMMIT is done once it is executed: before the last message, and after each of the last two.
         assert.strictEqual(unknown, 3)
+      })
+    )
+  )
+})
+
+describe.concurrent("a relay whose connection is cut at each message", () => {
+  const Transfers = notes({ name: "transfers" })
+
+  /** A process that sends over a wire, while a flow asks it to, and one that publishes. */
+  const setupAcross = Effect.fnUntraced(function* (other: PgOutbox.RelayOptions) {
+    const { url } = yield* TestDatabase
+    const wire = WireFaults.make(url)
+    const broker = yield* makeBroker()
+    const target = yield* connect(broker)
+    const schema = yield* PgSchema.layer.pipe(
+      Layer.provideMerge(PgClient.layer({ url, applicationName: "wire", maxConnections: 1, stream: wire.stream })),
+      Layer.fresh,
+      Layer.build
+    )
+    /** The composition, within a scope. */
+    const across = (options: PgOutbox.RelayOptions) =>
+      Effect.map(
+        Effect.provideContext(
+          Layer.build(SuretyPg.layerAcross({ shards: 1, ...options })),
+          Context.merge(target, schema)
+        ),
+        (context) => Context.merge(context, schema)
+      )
+    const holds = (id: string) => broker.holds("transfers").filter((held) => held === id).length
+    const sent = (...ids: ReadonlyArray<string>) =>
+      until(
+        `${ids.join(" and ")} are sent`,
+        Effect.sync(() => ids.every((id) => holds(id) > 0))
+      )
+    return { across, broker, holds, other: yield* startAcross(broker, { relay: { shards: 1, ...other } }), sent, wire }
+  })
+
+  const relayed = until(
+    "what was sent is settled",
+    value<boolean>(
+      `SELECT NOT EXISTS (SELECT FROM surety.log l JOIN surety.topic t ON t.id = l.topic
+        JOIN surety.consumer_group g ON g.topic = t.id
+        JOIN surety.cursor c ON c.consumer_group = g.id AND c.partition = l.partition
+        WHERE t.name = 'surety.outbox.memory' AND l.log_offset > c.settled) AS value`
+    )
+  )
+
+  it.live("sends what was published, in order", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const { across, broker, other, sent, wire } = yield* setupAcross({ send: false })
+        yield* enumerate({ wire }, "a relay", {
+          application: "wire:control",
+          // Until what was sent is settled.
+          count: (messages) => messages.findLastIndex(({ statement }) => statement?.startsWith("WITH passed")) + 1,
+          flow: ({ name }) =>
+            Effect.gen(function* () {
+              const ids = [1, 2, 3].map((n) => `${name}, ${n}`)
+              yield* other.run(
+                Producer.publishAll(
+                  Transfers,
+                  ids.map((id) => note(id, { key: "k" }))
+                )
+              )
+              // A process that cannot even begin is started again.
+              yield* Effect.retry(Effect.scoped(Effect.andThen(across({}), Effect.andThen(sent(...ids), relayed))), {
+                times: 1
+              })
+              const copies = broker.holds("transfers").filter((id) => ids.includes(id))
+              assert.deepStrictEqual(Array.from(new Set(copies)), ids)
+            })
+        })
+      })
+    )
+  )
+
+  it.live("sends what a transaction publishes, if and only if it commits", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const { across, holds, other, sent, wire } = yield* setupAcross({})
+        const services = yield* across({ send: false, name: "memory" })
+        const sql = Context.get(services, PgClient.PgClient)
+        let last = 0
+        yield* enumerate({ wire }, "a publish to another system, in a transaction", {
+          flow: ({ at, name }) =>
+            Effect.gen(function* () {
+              const exit = yield* Effect.andThen(effect(name), Producer.publish(Transfers, note(name))).pipe(
+                sql.withTransaction,
+                Effect.exit,
+                Effect.provideContext(services)
+              )
+              assert.strictEqual(exit._tag, at > 0 ? "Failure" : "Success")
+              yield* wireIsIdle
+              const committed = yield* committedIn(name)
+              const sentinel = `last ${++last}`
+              yield* other.run(Producer.publish(Transfers, note(sentinel)))
+              yield* sent(sentinel)
+              assert.strictEqual(holds(name), committed)
+            })
+        })
       })
     )
   )

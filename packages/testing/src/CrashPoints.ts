@@ -32,10 +32,11 @@
  *
  * Known limits: exhaustive over the steps that the runs of one flow take, one
  * crash in each, or two; not over what other processes do meanwhile, nor over
- * interleavings: `Simulation` is for those. Steps that a flow takes concurrently
- * come in another order from run to run; the report names those that no run has
- * crashed at. A crash loses what the process holds in memory, and nothing that
- * the store has acknowledged.
+ * interleavings: `Simulation` is for those. A moment is known by its name, and by
+ * how often that has come before, so that steps which a flow takes concurrently
+ * may come in another order from run to run; the report names the moments that a
+ * run did not come to. A crash loses what the process holds in memory, and
+ * nothing that the store has acknowledged.
  *
  * @since 0.1.0
  */
@@ -97,7 +98,8 @@ export const stream = (url: Redacted.Redacted): Effect.Effect<() => Duplex, neve
 
 /**
  * Marks a durable step at a store of your own: the process may crash before it,
- * and after it has succeeded.
+ * and after it has succeeded. It has the same name in each run, and so nothing of
+ * the run's `id` in it.
  *
  * @category processes
  * @since 0.1.0
@@ -144,6 +146,8 @@ export interface Options<World, Services, RWorld, RProcess, RFlow, RSettled, RDo
   readonly down?: Effect.Effect<unknown, unknown, RDown> | undefined
   /** Fails where something is not as it has to be. Another process looks. */
   readonly check: (run: Run) => Effect.Effect<unknown, unknown, RCheck>
+  /** The moments at which to crash first, by name: to repeat one that failed. Default: all. */
+  readonly at?: ((moment: string) => boolean) | undefined
   /** Each pair of moments is tried where there are so many at the most. Default 400. */
   readonly pairs?: number | undefined
 }
@@ -155,13 +159,13 @@ export interface Options<World, Services, RWorld, RProcess, RFlow, RSettled, RDo
  * @since 0.1.0
  */
 export interface Report {
-  /** The moments of the run without a crash, in their order. */
+  /** The moments of the run without a crash, in their order: those that were asked for. */
   readonly moments: ReadonlyArray<string>
   /** How many single crashes were tried. */
   readonly points: number
   /** How many pairs; 0 where they are more than `pairs`. */
   readonly pairs: number
-  /** Moments of the run without a crash at which no run has crashed. */
+  /** Moments of the run without a crash to which the run that was to crash there did not come. */
   readonly missed: ReadonlyArray<string>
 }
 
@@ -227,12 +231,12 @@ export const enumerate = <
         Effect.provideService(MemoryStore.Node, life.node),
         Effect.provideService(Interference, life.around)
       )
-    const observer = yield* outside(built(new Life(Infinity), scope))
+    const observer = yield* outside(built(new Life(), scope))
     const observed = <R>(effect: Effect.Effect<unknown, unknown, R>) =>
       Effect.provideContext(effect, observer as Context.Context<any>)
 
     /** A process, until its work is done or it has crashed. */
-    const live = (run: Run, at: number) =>
+    const live = (run: Run, at: string | undefined) =>
       Effect.gen(function* () {
         const life = new Life(at)
         const own = yield* Scope.make()
@@ -258,7 +262,7 @@ export const enumerate = <
 
     let runs = 0
     /** One process after the other: each but the last crashes, at the moment that is given for it, if it comes to it. */
-    const attempt = (crashes: ReadonlyArray<number>) => {
+    const attempt = (crashes: ReadonlyArray<string>) => {
       const run: Run = { id: `run-${++runs}` }
       const lives: Array<Life> = []
       const name = () => {
@@ -266,7 +270,7 @@ export const enumerate = <
         return crashed.length === 0 ? "without a crash" : `a crash ${crashed.join(", then a crash ")}`
       }
       return Effect.gen(function* () {
-        for (const at of [...crashes, Infinity]) {
+        for (const at of [...crashes, undefined]) {
           const life = yield* live(run, at)
           lives.push(life)
           if (life.node.alive) break
@@ -276,30 +280,22 @@ export const enumerate = <
         return lives
       }).pipe(failedAt(name))
     }
-    /** Crashes at the first moment, the second, and so on, after the crashes that are given, until a run does not come so far. */
-    const each = Effect.fnUntraced(function* (earlier: ReadonlyArray<number>) {
-      const recoveries: Array<number> = []
-      const hit = new Set<string>()
-      for (let at = 1; ; at++) {
-        const lives = yield* attempt([...earlier, at])
-        const crashed = lives[earlier.length]
-        if (crashed === undefined || crashed.node.alive) return { recoveries, hit }
-        hit.add(crashed.moments.at(-1)!)
-        recoveries.push(lives[earlier.length + 1]!.moments.length)
+    /** Crashes at each of these moments, after the crash that is given: the moments of each recovery. */
+    const each = Effect.fnUntraced(function* (earlier: ReadonlyArray<string>, moments: ReadonlyArray<string>) {
+      const recoveries = new Map<string, ReadonlyArray<string>>()
+      for (const at of moments) {
+        const recovery = (yield* attempt([...earlier, at]))[earlier.length + 1]
+        if (recovery !== undefined) recoveries.set(at, recovery.moments)
       }
+      return recoveries
     })
 
     const [first] = yield* attempt([])
-    const singles = yield* each([])
-    const moments = first!.moments
+    const moments = first!.moments.filter(options.at ?? (() => true))
+    const singles = yield* each([], moments)
     let pairs = 0
-    if (singles.recoveries.reduce((total, count) => total + count, 0) <= (options.pairs ?? 400)) {
-      for (let at = 1; at <= singles.recoveries.length; at++) pairs += (yield* each([at])).recoveries.length
+    if (Array.from(singles.values()).reduce((total, { length }) => total + length, 0) <= (options.pairs ?? 400)) {
+      for (const [at, recovery] of singles) pairs += (yield* each([at], recovery)).size
     }
-    return {
-      moments,
-      points: singles.recoveries.length,
-      pairs,
-      missed: moments.filter((moment) => !singles.hit.has(moment))
-    }
+    return { moments, points: singles.size, pairs, missed: moments.filter((moment) => !singles.has(moment)) }
   }).pipe(whileTimePasses, Effect.scoped) as Effect.Effect<Report, PointFailed, any>

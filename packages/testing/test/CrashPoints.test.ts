@@ -133,22 +133,33 @@ it.effect("at-least-once: finds that a message may be handled twice, and after w
 it.effect("steps of one's own, and a flow that ends by itself", () =>
   Effect.gen(function* () {
     const files = new Map<string, number>()
-    const upload = (name: string) => CrashPoints.step(`upload ${name}`)(Effect.sync(() => files.set(name, 1)))
+    const upload = (name: string) => CrashPoints.step("upload")(Effect.sync(() => files.set(name, 1)))
     const add = (name: string) =>
-      CrashPoints.step(`add ${name}`)(Effect.sync(() => files.set(name, (files.get(name) ?? 0) + 1)))
+      CrashPoints.step("add")(Effect.sync(() => files.set(name, (files.get(name) ?? 0) + 1)))
     const flow = { process: Layer.empty, pairs: 100 }
     const done = yield* CrashPoints.enumerate({
       ...flow,
       flow: ({ id }) => Effect.andThen(upload(`${id}-a`), upload(`${id}-b`)),
       check: ({ id }) => Effect.sync(() => assert.deepStrictEqual([files.get(`${id}-a`), files.get(`${id}-b`)], [1, 1]))
     })
-    assert.strictEqual(done.points, 4)
-    assert.strictEqual(done.pairs, 16)
+    assert.deepStrictEqual(done, {
+      moments: ["before upload", "after upload", "before upload (2)", "after upload (2)"],
+      points: 4,
+      pairs: 16,
+      missed: []
+    })
+    const one = yield* CrashPoints.enumerate({
+      ...flow,
+      flow: ({ id }) => Effect.andThen(upload(`${id}-a`), upload(`${id}-b`)),
+      at: (moment) => moment === "after upload (2)",
+      check: () => Effect.void
+    })
+    assert.deepStrictEqual(one, { moments: ["after upload (2)"], points: 1, pairs: 4, missed: [] })
     const error = yield* CrashPoints.enumerate({
       ...flow,
       flow: ({ id }) => add(id),
       check: ({ id }) => Effect.sync(() => assert.strictEqual(files.get(id), 1))
     }).pipe(Effect.flip)
-    assert.match(error.message, /^a crash after add run-3: expected 2 to equal 1/)
+    assert.match(error.message, /^a crash after add: expected 2 to equal 1/)
   })
 )

@@ -7,6 +7,10 @@ import * as SuretyPg from "@surety/pg/SuretyPg"
 import { Context, Effect, Layer, type Scope } from "effect"
 import { type NodeOptions, TestDatabase } from "./nodes.ts"
 
+/** The records of a topic of a broker, in the order of its partitions. */
+export const recordsOf = ({ logs }: MemoryStore.MemoryStore["Service"], topic: string) =>
+  (logs.get(topic)?.partitions ?? []).flatMap((log) => log.after(0, 100_000))
+
 export interface Broker {
   readonly memoMap: Layer.MemoMap
   /** What a topic holds: the ids, in the order of its partitions. */
@@ -22,13 +26,20 @@ export const makeBroker = Effect.fnUntraced(function* (
   const built = yield* Layer.buildWithMemoMap(MemoryStore.layer, memoMap, yield* Effect.scope).pipe(
     Effect.provideService(MemoryStore.CurrentOptions, options)
   )
-  const { logs } = Context.get(built, MemoryStore.MemoryStore)
-  const holds = (topic: string) =>
-    (logs.get(topic)?.partitions ?? []).flatMap((log) => log.after(0, 100_000).map(({ id }) => id))
-  return { memoMap, holds }
+  const store = Context.get(built, MemoryStore.MemoryStore)
+  return { memoMap, holds: (topic) => recordsOf(store, topic).map(({ id }) => id) }
 })
 
 export type Target = Transport.Transport["Service"]
+
+/** The broker, as a process sees it that may lose it. */
+export const connect = Effect.fnUntraced(function* ({ memoMap }: Broker, node = { alive: true }) {
+  return yield* Layer.buildWithMemoMap(
+    Transport.layerMemory,
+    Layer.forkMemoMapUnsafe(memoMap),
+    yield* Effect.scope
+  ).pipe(Effect.provideService(MemoryStore.Node, node))
+})
 
 export interface AcrossOptions extends NodeOptions {
   readonly relay?: PgOutbox.RelayOptions | undefined
@@ -43,11 +54,7 @@ export const startAcross = Effect.fnUntraced(function* (
 ) {
   const { url } = yield* TestDatabase
   const node = { alive: true }
-  const own = yield* Layer.buildWithMemoMap(
-    Transport.layerMemory,
-    Layer.forkMemoMapUnsafe(broker.memoMap),
-    yield* Effect.scope
-  ).pipe(Effect.provideService(MemoryStore.Node, node))
+  const own = yield* connect(broker, node)
   const target: Context.Context<Transport.Transport | Acks.Acks> = Context.add(
     own,
     Transport.Transport,

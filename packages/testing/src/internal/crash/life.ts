@@ -7,15 +7,16 @@ import { type Action, Connections, pass, type Watcher } from "../wire/connection
 export class Life {
   /** That of the in-memory store: nothing reaches it once it is dead. */
   readonly node = { alive: true }
-  /** The moments so far at which it could end, by name. */
+  /** The moments so far at which it could end, by name; one that comes again has its number. */
   readonly moments: Array<string> = []
   readonly connections = new Connections()
-  readonly #at: number
+  readonly #at: string | undefined
+  readonly #times = new Map<string, number>()
   readonly #ended = Latch.makeUnsafe(false)
   #counting = false
 
-  /** It ends at this moment, from 1. */
-  constructor(at: number) {
+  /** It ends at this moment, if it comes to it. */
+  constructor(at?: string) {
     this.#at = at
   }
 
@@ -32,8 +33,11 @@ export class Life {
   /** Whether it goes on after this moment. */
   #survives(name: string): boolean {
     if (!this.node.alive || !this.#counting) return this.node.alive
-    this.moments.push(name)
-    if (this.moments.length !== this.#at) return true
+    const times = (this.#times.get(name) ?? 0) + 1
+    this.#times.set(name, times)
+    const moment = times === 1 ? name : `${name} (${times})`
+    this.moments.push(moment)
+    if (moment !== this.#at) return true
     this.node.alive = false
     for (const connection of Array.from(this.connections.open.keys())) connection.cut()
     this.#ended.openUnsafe()
