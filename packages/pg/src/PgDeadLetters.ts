@@ -22,136 +22,144 @@ import { escape, inboxKey, unescape } from "./internal/text.ts"
 import { PgSchema } from "./PgSchema.ts"
 
 const pageSize = 100
-const batchSize = 100
+
+/** Before the first one of a group. */
+const first = { partition: -1, log_offset: 0n }
+type Place = Pick<DeadLetterRow, "partition" | "log_offset">
 
 const make = (db: Database): DeadLetters["Service"] => {
   const { control, schema } = db
-  const letters = `${schema}.dead_letter d
-    JOIN ${schema}.consumer_group g ON g.id = d.consumer_group
-    JOIN ${schema}.topic t ON t.id = g.topic`
-  const columns = `${ownName} AS topic, t.name AS stored_topic, g.name AS consumer_group, d.partition, d.log_offset, d.id, d.key, d.headers,
+  const groups = `${schema}.consumer_group g JOIN ${schema}.topic t ON t.id = g.topic`
+  const columns = `${ownName} AS topic, g.name AS consumer_group, d.partition, d.log_offset, d.id, d.key, d.headers,
     d.published_at, d.payload, d.failure_tag, d.failure_message, d.failure_cause, d.attempts, d.dead_at`
-  /** The filter, as parameters 1 to 5. */
-  const matching = `($1::text IS NULL OR $1 IN (t.name, ${ownName})) AND ($2::text IS NULL OR g.name = $2)
-    AND ($3::text IS NULL OR d.id = $3) AND ($4::text IS NULL OR d.failure_tag = $4)
-    AND ($5::timestamptz IS NULL OR d.dead_at < $5)`
-  const parameters = (filter: Filter = {}): ReadonlyArray<unknown> => [
-    filter.topic ?? null,
-    filter.group ?? null,
+  const failed = (operation: string, filter: Filter | undefined) =>
+    Effect.mapError(toTransportError(operation, filter?.topic ?? "*"))
+
+  /** The groups whose dead letters the filter may find. They are gone through one by one, each in the order of its primary key. */
+  const groupsOf = (filter: Filter = {}) =>
+    Effect.map(
+      rows<{ id: number }>(
+        control,
+        `SELECT g.id FROM ${groups}
+        WHERE ($1::text IS NULL OR $1 IN (t.name, ${ownName})) AND ($2::text IS NULL OR g.name = $2) ORDER BY t.name, g.name`,
+        [filter.topic ?? null, filter.group ?? null]
+      ),
+      (found) => found.map(({ id }) => id)
+    )
+  /** What of one group the filter finds after a place, a page of it, as parameters 1 to 6. */
+  const matching = `d.consumer_group = $1 AND (d.partition, d.log_offset) > ($2::smallint, $3::bigint)
+    AND ($4::text IS NULL OR d.id = $4) AND ($5::text IS NULL OR d.failure_tag = $5)
+    AND ($6::timestamptz IS NULL OR d.dead_at < $6)
+    ORDER BY d.partition, d.log_offset LIMIT ${pageSize}`
+  const parameters = (group: number, after: Place, filter: Filter = {}): ReadonlyArray<unknown> => [
+    group,
+    after.partition,
+    after.log_offset,
     filter.id === undefined ? null : escape(filter.id),
     filter.tag ?? null,
     filter.before === undefined ? null : new Date(filter.before)
   ]
-  const failed = (operation: string, filter: Filter | undefined) =>
-    Effect.mapError(toTransportError(operation, filter?.topic ?? "*"))
+  /** Takes out a page, but for those that another redrive or purge has in hand. */
+  const taken = `picked AS (
+      SELECT d.consumer_group, d.partition, d.log_offset FROM ${schema}.dead_letter d WHERE ${matching} FOR UPDATE SKIP LOCKED
+    ),
+    taken AS (
+      DELETE FROM ${schema}.dead_letter d USING picked p
+      WHERE d.consumer_group = p.consumer_group AND d.partition = p.partition AND d.log_offset = p.log_offset
+      RETURNING d.*
+    )`
 
-  /** Repeats a batch until it finds nothing more. Each is a transaction of its own. */
-  const inBatches = (batch: Effect.Effect<number, SqlError>): Effect.Effect<number, SqlError> =>
+  /** Goes through all that the filter finds, each once: what is dead again meanwhile is not found a second time. */
+  const inPages = (
+    filter: Filter | undefined,
+    page: (group: number, after: Place) => Effect.Effect<ReadonlyArray<Place>, SqlError>
+  ): Effect.Effect<number, SqlError> =>
     Effect.gen(function* () {
       let total = 0
-      while (true) {
-        const count = yield* batch
-        total += count
-        if (count < batchSize) return total
+      for (const group of yield* groupsOf(filter)) {
+        let after: Place | undefined = first
+        while (after !== undefined) {
+          const found: ReadonlyArray<Place> = yield* page(group, after)
+          total += found.length
+          after = found.length < pageSize ? undefined : found[found.length - 1]
+        }
       }
+      return total
     })
 
-  const redriveBatch = (filter: Filter | undefined) =>
+  const redrivePage = (filter: Filter | undefined) => (group: number, after: Place) =>
     Effect.gen(function* () {
-      const moved = yield* rows<{ consumer_group: number; id: string }>(
+      const moved = yield* rows<Place & { readonly id: string }>(
         control,
-        `WITH picked AS (
-          SELECT d.consumer_group, d.partition, d.log_offset FROM ${letters}
-          WHERE ${matching} ORDER BY d.consumer_group, d.partition, d.log_offset LIMIT ${batchSize} FOR UPDATE OF d
-        ),
-        moved AS (
-          DELETE FROM ${schema}.dead_letter d USING picked p
-          WHERE d.consumer_group = p.consumer_group AND d.partition = p.partition AND d.log_offset = p.log_offset
-          RETURNING d.*
-        ),
+        `WITH ${taken},
         counted AS (
-          DELETE FROM ${schema}.attempt a USING moved m
+          DELETE FROM ${schema}.attempt a USING taken m
           WHERE a.consumer_group = m.consumer_group AND a.partition = m.partition AND a.log_offset = m.log_offset
         ),
         parked AS (
           INSERT INTO ${schema}.redelivery (
             consumer_group, partition, log_offset, id, key, headers, published_at, payload, ordered
           )
-          SELECT consumer_group, partition, log_offset, id, key, headers, published_at, payload, false FROM moved
+          SELECT consumer_group, partition, log_offset, id, key, headers, published_at, payload, false FROM taken
           ON CONFLICT DO NOTHING
         )
-        SELECT consumer_group, id FROM moved`,
-        parameters(filter)
+        SELECT partition, log_offset, id FROM taken ORDER BY partition, log_offset`,
+        parameters(group, after, filter)
       )
-      if (moved.length === 0) return 0
+      if (moved.length === 0) return moved
       // Rule 12: from dead to pending, for that group alone.
       yield* rows(
         control,
         `UPDATE ${schema}.inbox i SET outcome = 'pending'
-        FROM unnest($1::integer[], $2::text[]) AS m(consumer_group, id)
-        WHERE i.consumer_group = m.consumer_group AND i.id = m.id AND i.outcome = 'dead'`,
-        [moved.map((row) => row.consumer_group), moved.map(({ id }) => inboxKey(unescape(id)))]
+        WHERE i.consumer_group = $1 AND i.id = ANY ($2::text[]) AND i.outcome = 'dead'`,
+        [group, moved.map(({ id }) => inboxKey(unescape(id)))]
       )
-      yield* rows(control, "SELECT pg_notify($1, 'r' || g) FROM unnest($2::integer[]) AS g", [
-        db.channel,
-        Array.from(new Set(moved.map((row) => row.consumer_group)))
-      ])
-      return moved.length
-    }).pipe((batch) => transaction(db, batch))
+      yield* rows(control, "SELECT pg_notify($1, 'r' || $2::integer)", [db.channel, group])
+      return moved
+    }).pipe((page) => transaction(db, page))
+
+  const purgePage = (filter: Filter | undefined) => (group: number, after: Place) =>
+    rows<Place>(
+      control,
+      `WITH ${taken} SELECT partition, log_offset FROM taken ORDER BY partition, log_offset`,
+      parameters(group, after, filter)
+    )
 
   return {
     list: (filter) => {
-      const page = (after: DeadLetterRow | undefined) =>
+      const page = (group: number) => (after: Place) =>
         rows<DeadLetterRow>(
           control,
-          `SELECT ${columns} FROM ${letters} WHERE ${matching}
-            AND ($6::text IS NULL OR (t.name, g.name, d.partition, d.log_offset) > ($6, $7::text, $8::smallint, $9::bigint))
-          ORDER BY t.name, g.name, d.partition, d.log_offset LIMIT ${pageSize}`,
-          [
-            ...parameters(filter),
-            after?.stored_topic ?? null,
-            after?.consumer_group ?? null,
-            after?.partition ?? null,
-            after?.log_offset ?? null
-          ]
+          `SELECT ${columns} FROM ${schema}.dead_letter d
+          JOIN ${schema}.consumer_group g ON g.id = d.consumer_group JOIN ${schema}.topic t ON t.id = g.topic
+          WHERE ${matching}`,
+          parameters(group, after, filter)
         ).pipe(
           failed("list", filter),
           Effect.map(
             (found) =>
               [
                 found.map(toDeadLetter),
-                found.length < pageSize ? Option.none() : Option.some(found[found.length - 1])
+                found.length < pageSize ? Option.none() : Option.some(found[found.length - 1]!)
               ] as const
           )
         )
-      return Stream.paginate(undefined, page)
+      return Stream.fromIterableEffect(failed("list", filter)(groupsOf(filter))).pipe(
+        Stream.flatMap((group) => Stream.paginate(first as Place, page(group)))
+      )
     },
     get: ({ group, offset, partition, topic }) =>
       rows<DeadLetterRow>(
         control,
-        `SELECT ${columns} FROM ${letters} WHERE $1 IN (t.name, ${ownName}) AND g.name = $2 AND d.partition = $3 AND d.log_offset = $4`,
+        `SELECT ${columns} FROM ${groups} JOIN ${schema}.dead_letter d ON d.consumer_group = g.id
+        WHERE $1 IN (t.name, ${ownName}) AND g.name = $2 AND d.partition = $3 AND d.log_offset = $4`,
         [topic, group, partition, BigInt(offset)]
       ).pipe(
         failed("get", { topic }),
         Effect.map(([row]) => (row === undefined ? Option.none() : Option.some(toDeadLetter(row))))
       ),
-    redrive: (filter) => inBatches(redriveBatch(filter)).pipe(failed("redrive", filter)),
-    purge: (filter) =>
-      inBatches(
-        Effect.map(
-          rows(
-            control,
-            `WITH picked AS (
-              SELECT d.consumer_group, d.partition, d.log_offset FROM ${letters} WHERE ${matching} LIMIT ${batchSize}
-            )
-            DELETE FROM ${schema}.dead_letter d USING picked p
-            WHERE d.consumer_group = p.consumer_group AND d.partition = p.partition AND d.log_offset = p.log_offset
-            RETURNING 1`,
-            parameters(filter)
-          ),
-          (purged) => purged.length
-        )
-      ).pipe(failed("purge", filter))
+    redrive: (filter) => inPages(filter, redrivePage(filter)).pipe(failed("redrive", filter)),
+    purge: (filter) => inPages(filter, purgePage(filter)).pipe(failed("purge", filter))
   }
 }
 

@@ -96,4 +96,27 @@ describe("redrive", () => {
       assert.deepStrictEqual(yield* sql`SELECT * FROM applied`, [])
     }).pipe(Effect.provide(live))
   )
+
+  for (const what of ["redrive", "purge"] as const) {
+    it.live(`${what} goes on with the rest where another run has some in hand`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const deadLetters = yield* DeadLetters.DeadLetters
+        yield* sql`CREATE TABLE applied (id text, attempt integer)`
+        yield* Producer.publishAll(Orders, texts)
+        broken = true
+        yield* Effect.scoped(Effect.andThen(Layer.build(consumer), drained))
+        const others = yield* sql<{ id: string }>`
+          SELECT id FROM surety.dead_letter ORDER BY partition, log_offset LIMIT 105 FOR UPDATE`.pipe(
+          Effect.tap(() => Effect.map(deadLetters[what](), (count) => assert.strictEqual(count, texts.length - 105))),
+          sql.withTransaction
+        )
+        const left = yield* Stream.runCollect(deadLetters.list())
+        assert.deepStrictEqual(
+          left.map(({ record }) => record.id),
+          others.map(({ id }) => id)
+        )
+      }).pipe(Effect.provide(live))
+    )
+  }
 })

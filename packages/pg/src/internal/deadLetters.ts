@@ -49,8 +49,6 @@ export const insertSelect = (db: Database, group: string, from: string, first: n
 
 export interface DeadLetterRow extends Row {
   readonly topic: string
-  /** Its name in our tables. */
-  readonly stored_topic: string
   readonly consumer_group: string
   readonly partition: number
   readonly failure_tag: string
