@@ -87,6 +87,10 @@ export interface Options {
    * For how long what is over is kept, by the database's clock. It is deleted in
    * the background, in small batches, within about a tenth of the retention.
    *
+   * Its space is given back as well: of the tables by autovacuum, of indexes that
+   * have become several times too large by `REINDEX CONCURRENTLY`, where the role
+   * of the process owns the tables.
+   *
    * Give it alike to all processes of a schema: each goes by its own, so that
    * the shortest one counts.
    */

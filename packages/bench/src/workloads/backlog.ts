@@ -43,10 +43,22 @@ const measure = Effect.fnUntraced(function* ({ exactlyOnceBatch, forget, tables 
   const wrong = yield* Business.wrongAccounts(database.sql, messages)
   if (wrong.length > 0) return yield* new Wrong({ detail: `lost, or applied twice: on ${wrong.length} accounts` })
   const after = yield* megabytes(database, tables)
-  yield* Effect.andThen(forget!, until(isEmpty(database, tables))).pipe(Effect.scoped)
   // As autovacuum does, sooner or later.
-  yield* database.sql.unsafe(`VACUUM ${tables.join(", ")}`)
-  const forgotten = yield* megabytes(database, tables)
+  const vacuum = database.sql.unsafe(`VACUUM ${tables.join(", ")}`)
+  const forgotten = yield* Effect.gen(function* () {
+    yield* forget!
+    yield* until(isEmpty(database, tables))
+    yield* vacuum
+    let last = yield* megabytes(database, tables)
+    // What is given back after that, until nothing more is.
+    while (true) {
+      yield* Effect.sleep("5 seconds")
+      yield* vacuum
+      const now = yield* megabytes(database, tables)
+      if (now >= last) return now
+      last = now
+    }
+  }).pipe(Effect.scoped)
   const share = (times[1]! - times[0]!) / (times[10]! - times[9]!)
   return [perSecond(count, times[10]! - times[0]!), share, after, forgotten, forgotten / empty]
 })

@@ -1,4 +1,8 @@
-/** Forgets what is older than its retention, in the background: a batch at a time, by one process at a time. */
+/**
+ * Forgets what is older than its retention, in the background: a batch at a
+ * time, by one process at a time. What that empties is given back: of the tables
+ * by autovacuum, of their indexes by building them anew beside those in use.
+ */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { answeredWithin, background, type Database, rows } from "./database.ts"
@@ -21,28 +25,56 @@ const batchMillis = 10 * 60_000
 const restOf = (keep: number, pollMillis: number, maxRest: number): number =>
   Math.min(Math.max(keep / 10, pollMillis), maxRest)
 
-export const sweep = (db: Database): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.forEach(
-    ["log", "inbox"] as const,
-    (task) => {
-      const keep = db.settings.retention[task]
-      if (keep === "forever") return Effect.void
-      const { batch, maxRest } = tasks[task]
-      const rest = restOf(keep, db.settings.pollMillis, maxRest)
-      const round = answeredWithin(batchMillis)(
-        rows<{ wait: number | null }>(
-          db.control,
-          `SELECT ${db.schema}.trim_${task}($1::double precision * interval '1 millisecond', $2::double precision * interval '1 millisecond', $3) AS wait`,
-          [keep, rest, batch]
-        )
-      ).pipe(
-        Effect.map(([row]) => row!.wait ?? Math.min(rest, absentMillis)),
-        Effect.catch((error) =>
-          Effect.as(Effect.logDebug(`retention of the ${task} has to wait`, error), Math.min(rest, absentMillis))
-        ),
-        Effect.flatMap((wait) => Effect.sleep(Math.max(wait, pauseMillis)))
-      )
-      return background(Effect.forever(round))
-    },
-    { discard: true }
+const forget = (db: Database, task: keyof typeof tasks, keep: number): Effect.Effect<void, never, Scope.Scope> => {
+  const { batch, maxRest } = tasks[task]
+  const rest = restOf(keep, db.settings.pollMillis, maxRest)
+  const round = answeredWithin(batchMillis)(
+    rows<{ wait: number | null }>(
+      db.control,
+      `SELECT ${db.schema}.trim_${task}($1::double precision * interval '1 millisecond', $2::double precision * interval '1 millisecond', $3) AS wait`,
+      [keep, rest, batch]
+    )
+  ).pipe(
+    Effect.map(([row]) => row!.wait ?? Math.min(rest, absentMillis)),
+    Effect.catch((error) =>
+      Effect.as(Effect.logDebug(`retention of the ${task} has to wait`, error), Math.min(rest, absentMillis))
+    ),
+    Effect.flatMap((wait) => Effect.sleep(Math.max(wait, pauseMillis)))
   )
+  return background(Effect.forever(round))
+}
+
+/** Each statement alone, and in no transaction: they wait for those that are open, and nobody waits for them. */
+const reclaim = (db: Database, keep: number): Effect.Effect<void, never, Scope.Scope> => {
+  const rest = restOf(keep, db.settings.pollMillis, hour)
+  const round = answeredWithin(batchMillis)(
+    rows<{ statement: string }>(
+      db.control,
+      `SELECT * FROM ${db.schema}.reclaim($1::double precision * interval '1 millisecond') AS statement`,
+      [rest]
+    )
+  ).pipe(
+    Effect.flatMap((found) =>
+      Effect.forEach(
+        found,
+        ({ statement }) =>
+          answeredWithin(batchMillis)(db.control.unsafe(statement).unprepared).pipe(
+            Effect.catch((error) => Effect.logDebug(`space is not given back for now: ${statement}`, error))
+          ),
+        { discard: true }
+      )
+    ),
+    Effect.catch((error) => Effect.logDebug("space is not given back for now", error)),
+    Effect.andThen(Effect.sleep(rest))
+  )
+  return background(Effect.forever(round))
+}
+
+export const sweep = (db: Database): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { inbox, log } = db.settings.retention
+    if (log !== "forever") yield* forget(db, "log", log)
+    if (inbox !== "forever") yield* forget(db, "inbox", inbox)
+    const keep = [log, inbox].filter((each) => each !== "forever")
+    if (keep.length > 0) yield* reclaim(db, Math.min(...keep))
+  })

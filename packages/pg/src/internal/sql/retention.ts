@@ -100,6 +100,33 @@ BEGIN
   UPDATE ${s}.sweep SET position = 0, done_at = clock_timestamp() WHERE task = 'inbox';
   RETURN extract(epoch FROM p_rest)::double precision * 1000;
 END ${body}`,
+  // The pages of an index that deletions have emptied are used again and never given back: statements that build those anew
+  // which are several times as large as their entries need, of tables that are the role's own; and that drop what is left of
+  // such a one that did not end. VACUUM says how many rows there are: before it, none of their entries are gone.
+  `CREATE FUNCTION ${s}.reclaim(p_rest interval) RETURNS SETOF text LANGUAGE plpgsql VOLATILE AS ${body}
+DECLARE
+  v_rest double precision := ${s}.begin_sweep('space', p_rest);
+BEGIN
+  IF v_rest IS NULL OR v_rest > 0 THEN RETURN; END IF;
+  UPDATE ${s}.sweep SET done_at = clock_timestamp() WHERE task = 'space';
+  RETURN QUERY SELECT format(
+      CASE WHEN i.indisvalid THEN 'REINDEX INDEX CONCURRENTLY %I.%I' ELSE 'DROP INDEX CONCURRENTLY %I.%I' END, n.nspname, x.relname
+    )
+    FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
+    CROSS JOIN LATERAL (
+      SELECT greatest(c.reltuples, pg_stat_get_live_tuples(c.oid)) AS entries, (
+        SELECT coalesce(sum(w.avg_width), 0) FROM pg_attribute a
+        JOIN pg_stats w ON w.schemaname = n.nspname AND w.tablename = c.relname AND w.attname = a.attname
+        WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+      ) AS width
+    ) AS t
+    WHERE n.oid = ${literal(s)}::regnamespace AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE')
+      AND CASE WHEN i.indisvalid
+        THEN c.reltuples >= 0 AND pg_relation_size(x.oid) > 65536 + 4 * t.entries * (t.width + 24)
+        ELSE x.relname ~ '_cc(new|old)[0-9]*$'
+      END
+    ORDER BY i.indisvalid;
+END ${body}`,
   // The cursors go first: what a holder is just committing waits for that, and is seen by the statements after it.
   `CREATE FUNCTION ${s}.drop_group(p_topic text, p_name text) RETURNS void LANGUAGE plpgsql AS ${body}
 DECLARE

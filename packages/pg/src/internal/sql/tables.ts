@@ -8,6 +8,9 @@ const record = `id text COLLATE "C" NOT NULL,
   published_at timestamptz NOT NULL,
   payload bytea NOT NULL`
 
+/** Retention deletes from large tables all the time: vacuumed at 5 % of dead rows, where the server's default is 20. */
+const deletedFrom = "WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05)"
+
 export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   `CREATE TABLE ${s}.topic (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -24,7 +27,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   ${record},
   stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (topic, partition, log_offset)
-)`,
+) ${deletedFrom}`,
   // The last offset that retention has dropped.
   `CREATE TABLE ${s}.trimmed (
   topic integer NOT NULL,
@@ -80,7 +83,7 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   outcome text NOT NULL,
   settled_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (consumer_group, id)
-)`,
+) ${deletedFrom}`,
   `CREATE TABLE ${s}.attempt (
   consumer_group integer NOT NULL,
   partition smallint NOT NULL,
@@ -118,5 +121,5 @@ export const tables = ({ schema: s }: Names): ReadonlyArray<string> => [
   position bigint NOT NULL DEFAULT 0,
   done_at timestamptz NOT NULL DEFAULT to_timestamp(0)
 ) WITH (fillfactor = 50)`,
-  `INSERT INTO ${s}.sweep (task) VALUES ('log'), ('inbox')`
+  `INSERT INTO ${s}.sweep (task) VALUES ('log'), ('inbox'), ('space')`
 ]
