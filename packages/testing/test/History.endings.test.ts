@@ -1,7 +1,7 @@
 /** Invariants 8, 14 to 16 and 19 to 22, on histories by hand. */
 import { describe, it } from "@effect/vitest"
 import * as History from "@surety/testing/History"
-import { finds, here, type Of, publish, register } from "./support/facts.ts"
+import { allHaveFired, finds, here, type Of, publish, register } from "./support/facts.ts"
 
 const of = (run: number, id: string): History.Run => ({
   run,
@@ -231,4 +231,8 @@ describe("bounded tables (22)", () => {
       /2 attempts of group "g" are left/
     )
   })
+})
+
+describe("each invariant", () => {
+  it("has found something in a history above", () => allHaveFired("endings"))
 })

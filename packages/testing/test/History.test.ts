@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as History from "@surety/testing/History"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
-import { finds, type Of, publish, register } from "./support/facts.ts"
+import { allHaveFired, finds, type Of, publish, register } from "./support/facts.ts"
 
 type RunFields = Partial<History.Run> & { readonly content?: string }
 
@@ -568,4 +568,8 @@ describe("History", () => {
         start(2, "m-1")
       ]))
   })
+})
+
+describe("each invariant", () => {
+  it("has found something in a history above", () => allHaveFired("the others"))
 })

@@ -29,13 +29,42 @@ export const publish = (id: string, fields: Of<"Publish"> = {}): History.Fact =>
   ...fields
 })
 
+type Invariant = (history: History.History) => ReadonlyArray<History.Violation>
+
+/** The invariants that have found something in a test of this file. */
+const fired = new Set<Invariant>()
+
+/** The invariants that History.endings.test.ts is about. The others are those of History.test.ts. */
+const endings: ReadonlyArray<Invariant> = [
+  History.outboxComplete,
+  History.disposition,
+  History.deduplication,
+  History.ackHonesty,
+  History.convergence,
+  History.noStarvation,
+  History.drained,
+  History.bounded
+]
+
+/** The last test of a file: an invariant that finds nothing in any history checks nothing. */
+export const allHaveFired = (of: "endings" | "the others") => {
+  const silent = History.invariants.filter(
+    (invariant) => endings.includes(invariant) === (of === "endings") && !fired.has(invariant)
+  )
+  assert.deepStrictEqual(
+    Object.entries(History).flatMap(([name, value]) => (silent.includes(value as Invariant) ? [name] : [])),
+    []
+  )
+}
+
 /** Exactly these sentences are said of a history by an invariant. */
 export const finds = (
-  invariant: (history: History.History) => ReadonlyArray<History.Violation>,
+  invariant: Invariant,
   facts: ReadonlyArray<History.Fact>,
   ...sentences: ReadonlyArray<RegExp>
 ) => {
   const violations = invariant(History.fromFacts(facts))
+  if (violations.length > 0) fired.add(invariant)
   assert.strictEqual(violations.length, sentences.length, History.format(violations))
   sentences.forEach((sentence, index) => {
     assert.match(violations[index]!.message, sentence)
