@@ -34,6 +34,20 @@ describe("npm run chaos", () => {
     },
     timeout
   )
+
+  it(
+    "finds what is booked twice without the inbox, and ends with an error as soon as it does",
+    async () => {
+      // A process has to be killed between its COMMIT and its acknowledgement: a matter of seconds, mostly.
+      const { code, result, stdout } = await run("--minutes", "10", "--without-inbox", "--json")
+      assert.strictEqual(code, 1)
+      assert.isAbove(result.duplicated, 0)
+      assert.match(stdout, /Violated: .*duplicated: /)
+      // What is kept without it: the acknowledged ones are there, and nothing else is.
+      assert.deepStrictEqual([result.lost, result.unexpected], [0, 0])
+    },
+    3 * timeout
+  )
 })
 
 describe("flags that are wrong", () => {
