@@ -2,15 +2,21 @@
 import { explaining } from "@surety/core/Backend"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as RcMap from "effect/RcMap"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Options, Sasl, Tls } from "../KafkaClient.ts"
 import { KafkaClientError } from "../KafkaClientError.ts"
-import { type Client, end, type KafkaError, type Library, load } from "./librdkafka.ts"
+import { type Client, type Consumer, end, type KafkaError, type Library, load } from "./librdkafka.ts"
 
 export interface Cluster {
   readonly library: Library
   readonly admin: Client.IAdminClient
+  /**
+   * Clients that ask what a group has committed, by its `group.id`, of which they are no members (rule 14: asked for
+   * that, the client for administration ends the process when the group's broker is not there yet).
+   */
+  readonly readers: RcMap.RcMap<string, Consumer, KafkaClientError>
   /** Settings of the client library for every client. */
   readonly connection: Readonly<Record<string, string | number | boolean>>
   readonly createTopics: Exclude<Options["createTopics"], undefined>
@@ -131,7 +137,9 @@ export const make = Effect.fnUntraced(function* (
     topics: new Map<string, number>()
   } as const
   // An explanation needs no cluster, and no client.
-  if (yield* explaining) return { ...settings, library: undefined as never, admin: undefined as never }
+  if (yield* explaining) {
+    return { ...settings, library: undefined as never, admin: undefined as never, readers: undefined as never }
+  }
   const library = yield* load
   const first = yield* connect(yield* create(() => new library.Producer(connection as never)), 30_000)
   const admin = yield* Effect.acquireRelease(
@@ -142,5 +150,25 @@ export const make = Effect.fnUntraced(function* (
         done()
       })
   )
-  return { ...settings, library, admin }
+  const readers = yield* RcMap.make({
+    lookup: (groupId: string) =>
+      Effect.flatMap(
+        create(
+          () =>
+            new library.KafkaConsumer(
+              {
+                ...connection,
+                "group.id": groupId,
+                "enable.auto.commit": false,
+                // What open transactions are to add is not waited for.
+                "isolation.level": "read_uncommitted"
+              } as never,
+              {}
+            ) as Consumer
+        ),
+        (reader) => connect(reader, 30_000)
+      ),
+    idleTimeToLive: "10 seconds"
+  })
+  return { ...settings, library, admin, readers }
 })

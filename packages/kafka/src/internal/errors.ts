@@ -7,6 +7,7 @@ import {
   Unauthorized,
   Unavailable
 } from "@surety/core/TransportError"
+import type { KafkaClientError } from "../KafkaClientError.ts"
 import type { KafkaError } from "./librdkafka.ts"
 
 const unauthorized = new Set([-169, 29, 30, 31, 33, 53, 58])
@@ -35,3 +36,20 @@ export const failure =
   (operation: string, topic: string, reason: (error: KafkaError) => TransportErrorReason = reasonOf) =>
   (error: KafkaError): TransportError =>
     new TransportError({ operation, topic, reason: reason(error) })
+
+/** Of a client that could not be made. */
+export const connectFailed =
+  (operation: string, topic: string) =>
+  (cause: KafkaClientError): TransportError => {
+    const reason = { detail: cause.message, cause }
+    return new TransportError({
+      operation,
+      topic,
+      reason:
+        cause.reason === "Unreachable"
+          ? new Unavailable(reason)
+          : cause.reason === "Refused"
+            ? new Unauthorized(reason)
+            : new InvalidState(reason)
+    })
+  }

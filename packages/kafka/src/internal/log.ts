@@ -2,9 +2,8 @@
 import type { TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import { type Cluster, connect, create } from "./cluster.ts"
-import { failure } from "./errors.ts"
+import { connectFailed, failure } from "./errors.ts"
 import { type Client, type Consumer, call } from "./librdkafka.ts"
-import { connectFailed } from "./subscribe.ts"
 
 const beginning = -2
 

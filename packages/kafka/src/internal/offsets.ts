@@ -2,9 +2,10 @@
 import type { Holdback, Progress, TopicDeclaration } from "@surety/core/Transport"
 import { InvalidState, TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
+import * as RcMap from "effect/RcMap"
 import * as Schedule from "effect/Schedule"
 import type { Cluster } from "./cluster.ts"
-import { failure } from "./errors.ts"
+import { connectFailed, failure } from "./errors.ts"
 import { type Client, call, type KafkaError } from "./librdkafka.ts"
 import { partitionsOf } from "./topics.ts"
 
@@ -58,31 +59,36 @@ export const stable = (cluster: Cluster, topic: TopicDeclaration): Effect.Effect
   list(cluster, topic.name, numbersOf(topic), "latest", committedOnly)
 
 /** What a group has committed, where it has; without what open transactions are to add. */
-const committed = (cluster: Cluster, topic: TopicDeclaration, group: string): Effect.Effect<Offsets, TransportError> =>
-  call<Array<Client.GroupResults>>(cluster.admin, (callback) =>
-    cluster.admin.listConsumerGroupOffsets(
-      [
-        {
-          groupId: cluster.groupId(group, topic.name),
-          partitions: numbersOf(topic).map((partition) => ({ topic: topic.name, partition }))
-        }
-      ],
-      { timeout, requireStableOffsets: false },
-      callback as never
-    )
-  ).pipe(
-    Effect.mapError(failure("progress", topic.name)),
-    Effect.flatMap(([result]) => {
-      const error = result?.error ?? result?.partitions.find(({ error }) => error !== undefined)?.error
-      return error === undefined
-        ? Effect.succeed(
-            new Map(
-              result?.partitions.flatMap(({ offset, partition }) => (offset >= 0 ? [[partition, offset] as const] : []))
-            )
+const committed = (
+  cluster: Cluster,
+  topic: TopicDeclaration,
+  group: string
+): Effect.Effect<Offsets, TransportError> => {
+  const { readers } = cluster
+  const groupId = cluster.groupId(group, topic.name)
+  return RcMap.get(readers, groupId).pipe(
+    Effect.tapError(() => RcMap.invalidate(readers, groupId)),
+    Effect.mapError(connectFailed("progress", topic.name)),
+    Effect.flatMap((reader) =>
+      call<Array<Client.TopicPartitionOffsetAndMetadata>>(reader, (callback) =>
+        reader.committed(
+          numbersOf(topic).map((partition) => ({ topic: topic.name, partition })),
+          timeout,
+          callback as never
+        )
+      ).pipe(Effect.mapError(failure("progress", topic.name)))
+    ),
+    Effect.map(
+      (found) =>
+        new Map(
+          found.flatMap(({ offset, partition }) =>
+            typeof offset === "number" && offset >= 0 ? [[partition, offset] as const] : []
           )
-        : Effect.fail(failure("progress", topic.name)(error))
-    })
+        )
+    ),
+    Effect.scoped
   )
+}
 
 export const progress = Effect.fnUntraced(function* (
   cluster: Cluster,

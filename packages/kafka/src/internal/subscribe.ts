@@ -1,11 +1,11 @@
 /** Joins a group with a client of its own. */
 import type { SubscribeOptions, Subscription } from "@surety/core/Transport"
-import { InvalidState, TransportError, Unauthorized, Unavailable } from "@surety/core/TransportError"
+import type { TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import type { KafkaClientError } from "../KafkaClientError.ts"
 import { type Cluster, connect, create } from "./cluster.ts"
+import { connectFailed } from "./errors.ts"
 import type { Client, Consumer, KafkaError } from "./librdkafka.ts"
 import { Member, type Rebalance } from "./member.ts"
 import { earliest, stable } from "./offsets.ts"
@@ -14,22 +14,6 @@ import type { Partition, Surroundings } from "./partition.ts"
 const assignPartitions = -175
 
 const failed = (error: KafkaError | undefined): boolean => error !== undefined && error.code !== 0
-
-export const connectFailed =
-  (operation: string, topic: string) =>
-  (cause: KafkaClientError): TransportError => {
-    const reason = { detail: cause.message, cause }
-    return new TransportError({
-      operation,
-      topic,
-      reason:
-        cause.reason === "Unreachable"
-          ? new Unavailable(reason)
-          : cause.reason === "Refused"
-            ? new Unauthorized(reason)
-            : new InvalidState(reason)
-    })
-  }
 
 export const subscribe = (
   cluster: Cluster,

@@ -6,10 +6,9 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Cluster } from "./cluster.ts"
 import type { Offset } from "./commits.ts"
-import { failure } from "./errors.ts"
+import { connectFailed, failure } from "./errors.ts"
 import { type Consumer, call, type KafkaError } from "./librdkafka.ts"
 import { type Outgoing, Producer } from "./producer.ts"
-import { connectFailed } from "./subscribe.ts"
 
 export interface TransactionalSettings {
   readonly transactionalId: string
