@@ -10,6 +10,7 @@ import * as Fleet from "./fleet.ts"
 import * as Ledger from "./ledger.ts"
 import { Assignment, decode } from "./lines.ts"
 import { Entries, group, Receipts } from "./messages.ts"
+import type { ChaosTransport, Server } from "./transport.ts"
 import { transports } from "./transports/index.ts"
 
 const accountsOf = (publisher: number) => Array.from({ length: 8 }, (_, index) => publisher * 8 + index)
@@ -54,23 +55,31 @@ export interface Report {
 /** How long it may take, once there are no faults, until everything is settled (invariant 19). */
 const patience = "60 seconds"
 
-/** Waits until a group has settled what can be read, and returns what is left when its time is over. */
-const unsettled = Effect.fnUntraced(function* (topic: string, of: string) {
-  const transport = yield* Transport.Transport
+/** Waits until nothing is left, and returns what is when its time is over. */
+const remaining = Effect.fnUntraced(function* <E, R>(ask: Effect.Effect<number, E, R>) {
   let left = 0
-  const lag = Effect.map(transport.progress(topic, of), (partitions) => {
-    left = partitions.reduce((total, { lag }) => total + lag, 0)
-    return left
-  })
-  yield* Ledger.persistently(lag).pipe(
-    Effect.repeat({ until: (left) => left === 0, schedule: Schedule.spaced("200 millis") }),
+  yield* Ledger.persistently(
+    Effect.map(ask, (count) => {
+      left = count
+      return count
+    })
+  ).pipe(
+    Effect.repeat({ until: (count) => count === 0, schedule: Schedule.spaced("200 millis") }),
     Effect.timeoutOption(patience)
   )
   return left
 })
 
+/** How much of what can be read a group has not settled in the end. */
+const unsettled = (topic: string, of: string) =>
+  Effect.flatMap(Transport.Transport, (transport) =>
+    remaining(
+      Effect.map(transport.progress(topic, of), (partitions) => partitions.reduce((total, { lag }) => total + lag, 0))
+    )
+  )
+
 /** Reads the receipts, by their places in the log. */
-const readReceipts = Effect.gen(function* () {
+const readReceipts = Effect.fnUntraced(function* (repeated: boolean) {
   const places = new Map<string, string>()
   const reader = Consumer.make(Receipts, {
     group: "audit",
@@ -78,13 +87,13 @@ const readReceipts = Effect.gen(function* () {
   })
   const left = yield* Effect.provide(unsettled(Receipts.name, "audit"), Consumer.layer(reader))
   const receipts = new Map<string, number>()
-  for (const id of places.values()) receipts.set(id, (receipts.get(id) ?? 0) + 1)
+  for (const id of places.values()) receipts.set(id, repeated ? 1 : (receipts.get(id) ?? 0) + 1)
   return { left, receipts }
 })
 
-const find = Effect.gen(function* () {
-  const left = yield* unsettled(Entries.name, group)
-  const receipts = yield* readReceipts
+const find = Effect.fnUntraced(function* ({ repeatsReceipts, unsent }: ChaosTransport) {
+  const left = (yield* unsettled(Entries.name, group)) + (yield* remaining(unsent))
+  const receipts = yield* readReceipts(repeatsReceipts)
   const { disordered, unbalanced } = yield* Ledger.look
   const letters = yield* DeadLetters.DeadLetters
   const dead = yield* Stream.runCollect(letters.list({ topic: Entries.name, group }))
@@ -109,9 +118,7 @@ const watch = (journal: Journal) =>
 const faultsText = (inflicted: ReadonlyMap<string, number>) =>
   Array.from(inflicted, ([name, count]) => `${count} ${name}`).join(", ")
 
-const underFaults = Effect.fnUntraced(function* (options: Options, url: Redacted.Redacted) {
-  const transport = transports[options.transport]
-  const server = yield* transport.start(url)
+const underFaults = Effect.fnUntraced(function* (options: Options, url: Redacted.Redacted, server: Server) {
   const journal = new Journal()
   const env = {
     ...server.env,
@@ -143,7 +150,7 @@ const underFaults = Effect.fnUntraced(function* (options: Options, url: Redacted
   yield* workers.thaw
   return {
     journal,
-    found: yield* find,
+    found: yield* find(transports[options.transport]),
     faults: Object.fromEntries(inflicted),
     processes: { workers: workers.started(), publishers }
   }
@@ -154,12 +161,14 @@ export const run = Effect.fnUntraced(function* (options: Options) {
   const { url } = yield* createDatabase()
   const began = yield* Clock.currentTimeMillis
   yield* Console.error(`Seed ${options.seed}: ${options.minutes} minutes of faults.`)
-  const layer = transports[options.transport].layer.pipe(
-    Layer.provideMerge(PgClient.layer({ url, applicationName: "chaos" }))
-  )
+  const transport = transports[options.transport]
+  const server = yield* transport.start(url)
+  const layer = transport
+    .layer("observer", server.env)
+    .pipe(Layer.provideMerge(PgClient.layer({ url, applicationName: "chaos" })))
   return yield* Effect.gen(function* () {
     yield* Ledger.create(options.publishers * 8)
-    const { faults, found, journal, processes } = yield* underFaults(options, url)
+    const { faults, found, journal, processes } = yield* underFaults(options, url, server)
     const seconds = ((yield* Clock.currentTimeMillis) - began) / 1000
     return { options, seconds, counts: counts(journal, found), faults, processes } satisfies Report
   }).pipe(Effect.provide(layer))

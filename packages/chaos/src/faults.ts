@@ -16,6 +16,10 @@ const freeze = ({ workers }: Fleets) =>
     yield* worker.signal("SIGCONT")
   })
 
+/** Partitions move to one more, and back. */
+const visit = ({ workers }: Fleets) =>
+  Effect.flatMap(Random.nextIntBetween(500, 3000), (millis) => workers.visit(Effect.sleep(millis)))
+
 const signal = (fleet: Fleet, signal: NodeJS.Signals) => Effect.flatMap(fleet.pick, (process) => process.signal(signal))
 
 /** Workers are hit more often than publishers: who handles nothing breaks no promise. */
@@ -23,7 +27,8 @@ const faultsOf = (fleets: Fleets, server: Server): ReadonlyArray<Fault> => {
   const ofWorkers: ReadonlyArray<Fault> = [
     { name: "workers killed", inflict: signal(fleets.workers, "SIGKILL") },
     { name: "workers frozen", inflict: freeze(fleets) },
-    { name: "workers stopped", inflict: signal(fleets.workers, "SIGTERM") }
+    { name: "workers stopped", inflict: signal(fleets.workers, "SIGTERM") },
+    { name: "workers that came and went", inflict: visit(fleets) }
   ]
   const publishersKilled: Fault = { name: "publishers killed", inflict: signal(fleets.publishers, "SIGKILL") }
   return [...ofWorkers, ...ofWorkers, publishersKilled, ...server.faults]
@@ -39,15 +44,16 @@ export const inflict = (seed: string, fleets: Fleets, server: Server, inflicted:
       )
     )
   const all = faultsOf(fleets, server)
+  const oneOf = (faults: ReadonlyArray<Fault>) =>
+    Effect.map(Random.nextIntBetween(0, faults.length, { halfOpen: true }), (index) => count(faults[index]!))
   const sometimes = Effect.gen(function* () {
     yield* Effect.sleep(yield* Random.nextIntBetween(300, 1500))
-    const fault = all[yield* Random.nextIntBetween(0, all.length, { halfOpen: true })]!
     // A worker stays frozen while others are hit.
-    yield* Effect.forkChild(count(fault))
+    yield* Effect.forkChild(yield* oneOf(all))
   }).pipe(Effect.forever, Random.withSeed(`${seed}/processes`))
   const restarts = Effect.gen(function* () {
     yield* Effect.sleep(yield* Random.nextIntBetween(5000, 10_000))
-    yield* count(server.restart)
+    yield* yield* oneOf(server.restarts)
   }).pipe(Effect.forever, Random.withSeed(`${seed}/server`))
   return Effect.all([sometimes, restarts], { concurrency: "unbounded", discard: true })
 }

@@ -31,9 +31,9 @@ const chaos = Command.make(
   )
 ).pipe(
   Command.withDescription(
-    "Publishes entries of accounts and books them, in processes that are killed, frozen and stopped, on a PostgreSQL " +
-      "that is restarted every 5 to 10 seconds, and looks for what was lost, booked twice or out of order. Ends with 0 " +
-      "only where nothing was."
+    "Publishes entries of accounts and books them, in processes that are killed, frozen and stopped, while the server " +
+      "that carries them is restarted every 5 to 10 seconds, and looks for what was lost, booked twice or out of order. " +
+      "Ends with 0 only where nothing was."
   )
 )
 

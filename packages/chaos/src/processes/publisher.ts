@@ -29,6 +29,7 @@ const publish = (account: number, from: number, inbox: boolean) => {
 }
 
 runChild(
+  "publisher",
   Effect.gen(function* () {
     const accounts = yield* Schema.decodeEffect(Assignment)(process.argv[2]!)
     const inbox = yield* Config.Boolean("CHAOS_INBOX")

@@ -19,6 +19,7 @@ const withoutInbox = Consumer.make(EntriesWithoutInbox, {
 })
 
 runChild(
+  "worker",
   Effect.gen(function* () {
     const inbox = yield* Config.Boolean("CHAOS_INBOX")
     yield* Console.log("working")
