@@ -16,6 +16,7 @@ const withPostgres: TestProjectInlineConfiguration["test"] = {
   hookTimeout: 60 * seconds
 }
 
+/** Beside the database. */
 const withKafka: TestProjectInlineConfiguration["test"] = {
   globalSetup: [path("test/globalSetup.ts"), path("test/kafkaSetup.ts")],
   testTimeout: 120 * seconds,
@@ -31,6 +32,6 @@ export default [
   project("packages/bench"),
   project("packages/chaos"),
   project("comparisons", withPostgres),
-  project("examples", { ...withPostgres, include: ["test/**/*.test.ts", "src/docs/*.test.ts"] }),
+  project("examples", { ...withKafka, include: ["test/**/*.test.ts", "src/docs/*.test.ts"] }),
   project("examples/src", { include: ["*.test.ts"] })
 ]

@@ -69,9 +69,14 @@ describe("the pages of docs", () => {
   })
 })
 
+/** Why a program cannot be run here. */
+const missing = (code: string) => (code.includes("@surety/kafka") ? process.env.SURETY_KAFKA_MISSING : undefined)
+
 it.layer(TestPostgres.layer, { excludeTestServices: true })("the code of docs", (it) => {
   for (const { code, path } of programs) {
-    it.effect(`${path} prints what its page says`, () =>
+    const reason = missing(code)
+    const test = reason === undefined ? it.effect : it.effect.skip
+    test(`${path} prints what its page says${reason === undefined ? "" : ` (no Kafka: ${reason})`}`, () =>
       Effect.gen(function* () {
         const { url } = yield* Effect.flatMap(TestPostgres.TestPostgres, ({ createDatabase }) => createDatabase())
         const ended = yield* run([path], { DATABASE_URL: Redacted.value(url) })
@@ -80,7 +85,6 @@ it.layer(TestPostgres.layer, { excludeTestServices: true })("the code of docs", 
           ended.stdout.filter((line) => !isLogLine(line)),
           printedBy(code)
         )
-      })
-    )
+      }))
   }
 })

@@ -95,7 +95,7 @@ describe("npm run example", () => {
       const listed = stderr.filter((line) => line.startsWith("  ")).map((line) => line.trim())
       const files = readdirSync(new URL("../src", import.meta.url)).filter((name) => name.endsWith(".ts"))
       const names = files.map((name) => name.replace(/(\.test)?\.ts$/, ""))
-      assert.deepStrictEqual(listed, [...names, "order-fulfilment", "webhooks"].sort())
+      assert.deepStrictEqual(listed, [...names, "order-fulfilment", "two-ledgers", "webhooks"].sort())
     })
   )
 })

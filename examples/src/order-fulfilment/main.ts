@@ -11,13 +11,13 @@ import { DeadLetters } from "@surety/core"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as TestPostgres from "@surety/testing/TestPostgres"
 import { Console, Effect, Layer, type Redacted, Schema, Stream, SubscriptionRef } from "effect"
+import * as Workers from "../support/workers.ts"
 import { promises } from "./app.ts"
 import { discrepancies } from "./audit.ts"
 import * as CarrierApi from "./carrierApi.ts"
 import * as Input from "./input.ts"
 import { publish, settled } from "./shop.ts"
 import * as Tables from "./tables.ts"
-import * as Workers from "./workers.ts"
 
 class NotBalanced extends Schema.TaggedError<NotBalanced>()("NotBalanced", {
   discrepancies: Schema.Array(Schema.String)
@@ -34,7 +34,11 @@ const fulfil = Effect.fn("Shop.fulfil")(function* (url: Redacted.Redacted) {
   const depots = { north: false }
   const carrier = yield* CarrierApi.serve(CarrierApi.flaky(depots))
   const working = SubscriptionRef.changes(carrier.requests).pipe(Stream.drop(1), Stream.runHead)
-  const start = Workers.start({ DATABASE_URL: url, CARRIER_URL: carrier.url, LEASE: "2 seconds" })
+  const start = Workers.start(new URL("./worker.ts", import.meta.url), {
+    DATABASE_URL: url,
+    CARRIER_URL: carrier.url,
+    LEASE: "2 seconds"
+  })
 
   const [first, second] = yield* Effect.all([start, start])
   yield* publish(0, 3)

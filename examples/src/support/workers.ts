@@ -3,10 +3,12 @@ import { fileURLToPath } from "node:url"
 import { Effect, type Redacted } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
-const file = fileURLToPath(new URL("./worker.ts", import.meta.url))
-
-/** Starts a worker, which lives until the scope closes. `end` sends it a signal, and waits until it is gone. */
-export const start = Effect.fn("Workers.start")(function* (env: Readonly<Record<string, string | Redacted.Redacted>>) {
+/** Starts a program as a worker, which lives until the scope closes. `end` sends it a signal, and waits until it is gone. */
+export const start = Effect.fn("Workers.start")(function* (
+  program: URL,
+  env: Readonly<Record<string, string | Redacted.Redacted>>
+) {
+  const file = fileURLToPath(program)
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const worker = yield* spawner.spawn(
     ChildProcess.make(process.execPath, [file], { env, extendEnv: true, stdout: "inherit", stderr: "inherit" })
