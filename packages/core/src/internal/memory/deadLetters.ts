@@ -41,15 +41,15 @@ export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = E
     })
   return {
     list: (filter) =>
-      Stream.suspend(() =>
-        Stream.fromIterable(
+      Stream.fromIterableEffect(
+        access("list", filter?.topic ?? "", () =>
           find(filter)
             .map(({ letter }) => letter)
             .sort(compare)
         )
       ),
     get: (place) =>
-      Effect.sync(() =>
+      access("get", place.topic, () =>
         Option.fromUndefinedOr(store.groups.get(groupKey(place.topic, place.group))?.deadLetters.get(placeOf(place)))
       ),
     redrive: (filter) =>
