@@ -15,6 +15,24 @@ import * as Transport from "./Transport.ts"
 export { check, explain } from "./Explain.ts"
 
 /**
+ * All guarantees, and what they are made of: what {@link layerMemory} provides,
+ * and the layer of any other backend that has all the parts.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Services =
+  | AtMostOnce
+  | AtLeastOnce
+  | ExactlyOnce
+  | Transport.Transport
+  | Acks.Acks
+  | DelayedDelivery
+  | Inbox.Inbox
+  | Outbox.Outbox
+  | DeadLetters.DeadLetters
+
+/**
  * The three guarantees over any backend that has all the parts.
  *
  * @category layers
@@ -33,18 +51,7 @@ export const layer: Layer.Layer<
  * @category layers
  * @since 0.1.0
  */
-export const layerMemory: Layer.Layer<
-  | AtMostOnce
-  | AtLeastOnce
-  | ExactlyOnce
-  | Transport.Transport
-  | Acks.Acks
-  | DelayedDelivery
-  | Inbox.Inbox
-  | Outbox.Outbox
-  | DeadLetters.DeadLetters,
-  CompositionError
-> = layer.pipe(
+export const layerMemory: Layer.Layer<Services, CompositionError> = layer.pipe(
   Layer.provideMerge(
     Layer.mergeAll(Transport.layerMemory, Inbox.layerMemory, Outbox.layerMemory, DeadLetters.layerMemory)
   )

@@ -92,7 +92,8 @@ describe("what is complete compiles", () => {
         Transport.Transport | Acks.Acks | Inbox.Inbox | Outbox.Outbox
       >
     >()
-    expect<DeadLetters.DeadLetters>().type.toBeAssignableTo<Layer.Success<typeof Surety.layerMemory>>()
+    expect(Surety.layerMemory).type.toBe<Layer.Layer<Surety.Services, Guarantee.CompositionError>>()
+    expect<DeadLetters.DeadLetters>().type.toBeAssignableTo<Surety.Services>()
   })
 
   it("a topic's guarantee is what publishing to it requires", () => {

@@ -6,11 +6,7 @@
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import type { Acks } from "@surety/core/Acks"
 import type { ConsumeError } from "@surety/core/ConsumeError"
-import type { DeadLetters } from "@surety/core/DeadLetters"
-import type { DelayedDelivery } from "@surety/core/DelayedDelivery"
-import type { AtLeastOnce, AtMostOnce, CompositionError, ExactlyOnce } from "@surety/core/Guarantee"
-import type { Inbox } from "@surety/core/Inbox"
-import type { Outbox } from "@surety/core/Outbox"
+import type { CompositionError } from "@surety/core/Guarantee"
 import * as Surety from "@surety/core/Surety"
 import type { Transport } from "@surety/core/Transport"
 import type { TransportError } from "@surety/core/TransportError"
@@ -22,17 +18,6 @@ import * as PgSchema from "./PgSchema.ts"
 import type { PgSchemaError } from "./PgSchemaError.ts"
 import * as PgTransport from "./PgTransport.ts"
 
-type Services =
-  | AtMostOnce
-  | AtLeastOnce
-  | ExactlyOnce
-  | Transport
-  | Acks
-  | DelayedDelivery
-  | Inbox
-  | Outbox
-  | DeadLetters
-
 /**
  * All guarantees over one schema, with options.
  *
@@ -41,7 +26,11 @@ type Services =
  */
 export const layerWith = (
   options: PgSchema.Options
-): Layer.Layer<Services | PgSchema.PgSchema, PgSchemaError | CompositionError | TransportError, PgClient.PgClient> =>
+): Layer.Layer<
+  Surety.Services | PgSchema.PgSchema,
+  PgSchemaError | CompositionError | TransportError,
+  PgClient.PgClient
+> =>
   Surety.layer.pipe(
     Layer.provideMerge(Layer.mergeAll(PgTransport.layer, PgInbox.layer, PgOutbox.layer, PgDeadLetters.layer)),
     Layer.provideMerge(PgSchema.layerWith(options))
@@ -91,7 +80,11 @@ export const layer = layerWith({})
  */
 export const layerAcross = (
   options?: PgOutbox.RelayOptions
-): Layer.Layer<Services, CompositionError | ConsumeError | TransportError, Transport | Acks | PgSchema.PgSchema> =>
+): Layer.Layer<
+  Surety.Services,
+  CompositionError | ConsumeError | TransportError,
+  Transport | Acks | PgSchema.PgSchema
+> =>
   Surety.layer.pipe(
     Layer.provideMerge(Layer.mergeAll(PgOutbox.layerRelay(options), PgInbox.layer, PgOutbox.layer, PgDeadLetters.layer))
   )

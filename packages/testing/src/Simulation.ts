@@ -34,14 +34,8 @@
  *
  * @since 0.1.0
  */
-import type { Acks } from "@surety/core/Acks"
-import type { DeadLetters } from "@surety/core/DeadLetters"
-import type { DelayedDelivery } from "@surety/core/DelayedDelivery"
-import type { AtLeastOnce, AtMostOnce, ExactlyOnce } from "@surety/core/Guarantee"
-import type { Inbox } from "@surety/core/Inbox"
 import type * as MemoryStore from "@surety/core/MemoryStore"
-import type { Outbox } from "@surety/core/Outbox"
-import type { Transport } from "@surety/core/Transport"
+import type * as Surety from "@surety/core/Surety"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -63,17 +57,7 @@ import type { Tables } from "./Table.ts"
  * @category models
  * @since 0.1.0
  */
-export type Services =
-  | AtMostOnce
-  | AtLeastOnce
-  | ExactlyOnce
-  | Transport
-  | Acks
-  | DelayedDelivery
-  | Inbox
-  | Outbox
-  | DeadLetters
-  | Tables
+export type Services = Surety.Services | Tables
 
 /**
  * What can go wrong.

@@ -22,12 +22,9 @@
  * @since 0.1.0
  */
 import { describe, it } from "@effect/vitest"
-import type * as Acks from "@surety/core/Acks"
 import type { partitionOf } from "@surety/core/Backend"
-import type * as DeadLetters from "@surety/core/DeadLetters"
-import type * as Guarantee from "@surety/core/Guarantee"
-import type * as Inbox from "@surety/core/Inbox"
-import type * as Outbox from "@surety/core/Outbox"
+import type { DelayedDelivery } from "@surety/core/DelayedDelivery"
+import type * as Surety from "@surety/core/Surety"
 import type { Transaction } from "@surety/core/Transaction"
 import * as Transport from "@surety/core/Transport"
 import * as Cause from "effect/Cause"
@@ -54,21 +51,13 @@ export {
 } from "./internal/suite/memory.ts"
 
 /**
- * What a backend provides on each node: that of `Surety.layerMemory`, or
- * `SuretyPg.layer`.
+ * What a backend provides on each node. Delayed delivery is tested where it is
+ * provided as well.
  *
  * @category models
  * @since 0.1.0
  */
-export type Services =
-  | Guarantee.AtMostOnce
-  | Guarantee.AtLeastOnce
-  | Guarantee.ExactlyOnce
-  | Transport.Transport
-  | Acks.Acks
-  | Inbox.Inbox
-  | Outbox.Outbox
-  | DeadLetters.DeadLetters
+export type Services = Exclude<Surety.Services, DelayedDelivery>
 
 /**
  * A row that a handler of the suite writes: one step of one of its runs.

@@ -1,17 +1,6 @@
 /** Processes of an app on one database, each with its own connections, and a session of the test's own that looks on. */
 import * as PgClient from "@effect/sql-pg/PgClient"
-import {
-  type Acks,
-  Consumer,
-  type DeadLetters,
-  type DelayedDelivery,
-  type Guarantee,
-  type Inbox,
-  type Outbox,
-  Producer,
-  Topic,
-  Transport
-} from "@surety/core"
+import { Consumer, type Guarantee, type Inbox, Producer, type Surety, Topic, Transport } from "@surety/core"
 import type * as PgSchema from "@surety/pg/PgSchema"
 import * as SuretyPg from "@surety/pg/SuretyPg"
 import * as TestPostgres from "@surety/testing/TestPostgres"
@@ -62,18 +51,7 @@ export const Out = Topic.make("out", {
   partitions: 1
 })
 
-export type Services =
-  | Guarantee.AtMostOnce
-  | Guarantee.AtLeastOnce
-  | Guarantee.ExactlyOnce
-  | Transport.Transport
-  | Acks.Acks
-  | DelayedDelivery.DelayedDelivery
-  | Inbox.Inbox
-  | Outbox.Outbox
-  | DeadLetters.DeadLetters
-  | PgClient.PgClient
-  | SqlClient.SqlClient
+export type Services = Surety.Services | PgClient.PgClient | SqlClient.SqlClient
 
 export type ClientOptions = Omit<PgClient.PgPoolConfig, "url">
 

@@ -7,10 +7,26 @@ import type { TransportError } from "@surety/core/TransportError"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { Harness } from "./harness.ts"
 import { claimAll, eventsOf, messages, type TestNode, uniqueName } from "./model.ts"
 import { forEach, lossless, type Scenario } from "./scenario.ts"
 
 const isFenced = (error: TransportError) => error.reason._tag === "Fenced"
+
+/** A topic of one partition, and what its holder has claimed of it: all. */
+const claimedOf = Effect.fnUntraced(function* (harness: Harness, count: number) {
+  const node = yield* harness.start
+  const transport = yield* node.run(Transport.Transport)
+  const topic = harness.topic("at-least-once", { partitions: 1 })
+  yield* harness.publish(node, topic, messages(count, 1))
+  const { next } = yield* transport.subscribe({
+    topic: { name: topic.name, partitions: 1 },
+    group: "group",
+    startFrom: "earliest"
+  })
+  const assignment = yield* next
+  return { assignment, claimed: yield* claimAll(assignment, count), topic, transport }
+})
 
 export const fencing: ReadonlyArray<Scenario> = [
   {
@@ -93,20 +109,9 @@ export const fencing: ReadonlyArray<Scenario> = [
     name: "progress never moves back",
     run: (harness) =>
       Effect.gen(function* () {
-        const node = yield* harness.start
-        const transport = yield* node.run(Transport.Transport)
-        const topic = harness.topic("at-least-once", { partitions: 1 })
-        yield* harness.publish(node, topic, messages(5, 1))
-        const { next } = yield* transport.subscribe({
-          topic: { name: topic.name, partitions: 1 },
-          group: "group",
-          startFrom: "earliest"
-        })
-        const assignment = yield* next
-        const { settle } = assignment
-        const claimed = yield* claimAll(assignment, 5)
-        yield* settle(claimed[3]!.offset)
-        yield* settle(claimed[1]!.offset)
+        const { assignment, claimed, topic, transport } = yield* claimedOf(harness, 5)
+        yield* assignment.settle(claimed[3]!.offset)
+        yield* assignment.settle(claimed[1]!.offset)
         const [progress] = yield* transport.progress(topic.name, "group")
         assert.strictEqual(progress!.settled, claimed[3]!.offset)
         assert.strictEqual(progress!.lag, 1)
@@ -117,20 +122,10 @@ export const fencing: ReadonlyArray<Scenario> = [
     name: "attempts that are counted after the progress has passed their record are not kept",
     run: (harness) =>
       Effect.gen(function* () {
-        const node = yield* harness.start
-        const transport = yield* node.run(Transport.Transport)
-        const topic = harness.topic("at-least-once", { partitions: 1 })
-        yield* harness.publish(node, topic, messages(5, 1))
-        const { next } = yield* transport.subscribe({
-          topic: { name: topic.name, partitions: 1 },
-          group: "group",
-          startFrom: "earliest"
-        })
-        const { claim, count, settle } = yield* next
-        const claimed = yield* claim(5)
-        yield* settle(claimed[3]!.offset)
-        yield* count(claimed[1]!.offset, { claims: 1, failures: 0 })
-        yield* count(claimed[4]!.offset, { claims: 1, failures: 0 })
+        const { assignment, claimed, topic } = yield* claimedOf(harness, 5)
+        yield* assignment.settle(claimed[3]!.offset)
+        yield* assignment.count(claimed[1]!.offset, { claims: 1, failures: 0 })
+        yield* assignment.count(claimed[4]!.offset, { claims: 1, failures: 0 })
         const kept = yield* harness.kept(topic)
         if (Option.isNone(kept)) return yield* harness.skip("the backend does not tell what a group keeps in the store")
         // Invariant 22.
