@@ -234,5 +234,5 @@ describe("bounded tables (22)", () => {
 })
 
 describe("each invariant", () => {
-  it("has found something in a history above", () => allHaveFired("endings"))
+  it("has found something in a history above", (context) => allHaveFired(context, "endings"))
 })

@@ -571,5 +571,5 @@ describe("History", () => {
 })
 
 describe("each invariant", () => {
-  it("has found something in a history above", () => allHaveFired("the others"))
+  it("has found something in a history above", (context) => allHaveFired(context, "the others"))
 })

@@ -129,7 +129,7 @@ export const fencing = (history: History): ReadonlyArray<Violation> => {
         ? []
         : [
             violated(
-              `a run of ${quote(run.start.id)} under epoch ${run.start.epoch} committed after epoch ${later.epoch} had begun`,
+              `a run of ${quote(run.start.id)} under epoch ${run.start.epoch} committed after epoch ${later.epoch} had begun, in group ${quote(run.start.group)}`,
               [run.start, later, run.end, ...run.committed]
             )
           ]
@@ -140,7 +140,7 @@ export const fencing = (history: History): ReadonlyArray<Violation> => {
         ? []
         : [
             violated(
-              `epoch ${settle.epoch} settled partition ${settle.partition} up to ${settle.offset} after epoch ${later.epoch} had begun`,
+              `epoch ${settle.epoch} settled partition ${settle.partition} up to ${settle.offset} after epoch ${later.epoch} had begun, in group ${quote(settle.group)}`,
               [later, settle]
             )
           ]

@@ -10,6 +10,8 @@ const rowHeight = 24
 const laneWidth = 210
 const gutter = 78
 const top = 44
+/** For what is written at the last lane. */
+const margin = 200
 /** A violation of which more events are part is one of the whole history: rings around all of them would show nothing. */
 const mostGuilty = 8
 
@@ -44,7 +46,18 @@ export const toHtml = (failed: SimulationFailed): string => {
   const bars = barsOf(events, rows)
   const barX = ({ depth, start }: Bar) => x(start.node) - 7 + depth * 18
   const height = top + events.length * rowHeight + 16
-  const width = gutter + lanes.length * laneWidth
+  const width = gutter + lanes.length * laneWidth + margin
+  const groups = new Set(bars.map(({ start }) => start.group))
+  /** Which group it was, where there are several. */
+  const within = (group: string) => (groups.size > 1 ? ` [${group}]` : "")
+  /** Beside a bar, and those of its node that are there as well. */
+  const labelX = ({ start }: Bar, row: number) =>
+    22 +
+    Math.max(
+      ...bars
+        .filter((other) => other.start.node === start.node && other.from <= row && row <= other.to)
+        .map((other) => barX(other))
+    )
 
   const laneLines = lanes.map((node) => {
     const at = x(node)
@@ -82,7 +95,11 @@ export const toHtml = (failed: SimulationFailed): string => {
     return `<rect class="run ${bar.outcome}${bar.committed ? " committed" : ""}" data-id="${escape(id)}" data-detail="${escape(detail.join("\n"))}" tabindex="0" x="${barX(bar)}" y="${y(bar.from) - 8}" width="14" height="${Math.max(16, (bar.to - bar.from) * rowHeight + 16)}" rx="4"/>`
   })
 
-  const marks = events.map((event) => mark(event, bars, { x, y: y(rows.get(event.seq)!), barX, guilty }))
+  const marks = events.map((event, row) => {
+    const bar = "run" in event ? bars.find(({ run }) => run === event.run) : undefined
+    const besideBar = bar === undefined ? 0 : Math.max(barX(bar) + 22, labelX(bar, row))
+    return mark(event, bar, { x, y: y(row), barX, besideBar, guilty, within })
+  })
 
   const times = events.flatMap((event, row) =>
     row > 0 && events[row - 1]!.time === event.time
@@ -108,8 +125,8 @@ export const toHtml = (failed: SimulationFailed): string => {
 <defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z"/></marker></defs>
 ${laneLines.join("\n")}
 ${times.join("\n")}
-${arrows.join("\n")}
 ${runs.join("\n")}
+${arrows.join("\n")}
 ${marks.join("\n")}
 </svg>
 ${afterwards.length === 0 ? "" : `<h2>Found in the store at the end</h2><ul class="afterwards">${afterwards.map((event) => `<li>${escape(inWords(event))}</li>`).join("")}</ul>`}
@@ -189,11 +206,16 @@ interface Places {
   readonly x: (node: string) => number
   readonly y: number
   readonly barX: (bar: Bar) => number
+  readonly besideBar: number
+  readonly within: (group: string) => string
   readonly guilty: ReadonlySet<number>
 }
 
-const mark = (event: History.Event, bars: ReadonlyArray<Bar>, { barX, guilty, x, y }: Places): string => {
-  const bar = "run" in event ? bars.find(({ run }) => run === event.run) : undefined
+const mark = (
+  event: History.Event,
+  bar: Bar | undefined,
+  { barX, besideBar, guilty, within, x, y }: Places
+): string => {
   const ring = (at: number) => (guilty.has(event.seq) ? `<circle class="ring" cx="${at}" cy="${y}" r="12"/>` : "")
   const id = "id" in event ? event.id : bar?.start.id
   const label = (at: number, text: string, kind = "", above = 0) =>
@@ -208,24 +230,24 @@ const mark = (event: History.Event, bars: ReadonlyArray<Bar>, { barX, guilty, x,
     case "Start":
       return bar === undefined
         ? ""
-        : `${ring(barX(bar) + 7)}${label(barX(bar) + 22, `${event.id}${event.attempt > 1 ? `, attempt ${event.attempt}` : ""}`)}`
+        : `${ring(barX(bar) + 7)}${label(besideBar, `${event.id}${within(event.group)}${event.attempt > 1 ? `, attempt ${event.attempt}` : ""}`)}`
     case "End":
-      return bar === undefined ? "" : `${ring(barX(bar) + 7)}${label(barX(bar) + 22, event.outcome, event.outcome)}`
+      return bar === undefined ? "" : `${ring(barX(bar) + 7)}${label(besideBar, event.outcome, event.outcome)}`
     case "Commit":
       return bar === undefined
         ? ""
-        : `${ring(barX(bar) + 7)}<path class="commit" d="M${barX(bar) + 1},${y} l4,4 l8,-9"/>${label(barX(bar) + 22, `${bar.start.id} committed`, "ok")}`
+        : `${ring(barX(bar) + 7)}<path class="commit" d="M${barX(bar) + 1},${y} l4,4 l8,-9"/>${label(besideBar, `${bar.start.id}${within(bar.start.group)} committed`, "ok")}`
     case "Fault":
       return `${ring(x(event.node))}<path class="bolt" d="M${x(event.node) + 2},${y - 9} l-7,11 h5 l-2,8 l8,-12 h-5 z"/>${label(x(event.node) + 14, event.what.slice(event.node.length + 2), "fail")}`
     case "Crash":
       return `${ring(x(event.node))}<path class="cross" d="M${x(event.node) - 6},${y - 6} l12,12 m0,-12 l-12,12"/>${label(x(event.node) + 14, "crash", "fail")}`
     case "Calm":
-      return `<line class="calm" x1="0" x2="100%" y1="${y}" y2="${y}"/><text class="label calm" x="${gutter}" y="${y - 4}">no more faults</text>`
+      return `<line class="calm" x1="${gutter}" x2="100%" y1="${y}" y2="${y}"/><text class="label calm" x="${gutter}" y="${y - 4}">no more faults</text>`
     case "Settle":
-      return `${ring(x(event.node))}${label(x(event.node) + 14, `settled ${event.partition} up to ${event.offset}${event.outcome === "ok" ? "" : `: ${event.outcome}`}`, "quiet")}`
+      return `${ring(x(event.node))}${label(x(event.node) + 14, `settled ${event.partition} up to ${event.offset}${within(event.group)}${event.outcome === "ok" ? "" : `: ${event.outcome}`}`, "quiet")}`
     default:
       return "node" in event
-        ? `${ring(x(event.node))}${label(x(event.node) + 14, event._tag.toLowerCase(), "quiet")}`
+        ? `${ring(x(event.node))}${label(x(event.node) + 14, `${event._tag.toLowerCase()}${"group" in event ? within(event.group) : ""}`, "quiet")}`
         : ""
   }
 }
@@ -248,10 +270,10 @@ code{background:var(--panel);padding:2px 6px;border-radius:4px}.sizes{color:var(
 main{padding:8px 24px 60px;overflow-x:auto}svg{display:block;font:12px system-ui,sans-serif}
 .lane{stroke:var(--line);stroke-width:1.5}.head{fill:var(--ink);font-weight:600;font-size:13px}.time{fill:var(--soft);text-anchor:end;font-variant-numeric:tabular-nums}
 .band.down{fill:var(--down);background:var(--down)}.band.away{fill:var(--away);background:var(--away)}
-.arrow{fill:none;stroke:var(--arrow);stroke-width:1.2}marker path{fill:var(--arrow)}
+.arrow{fill:none;stroke:var(--arrow);stroke-width:1.2}marker path{fill:context-stroke}
 .run{fill:var(--panel);stroke:var(--soft);stroke-width:1.5}.run.ok,.key.ok{stroke:var(--ok);border-color:var(--ok)}.run.ok.committed,.key.ok.committed{fill:var(--okfill);background:var(--okfill)}.run.fail,.key.fail{fill:var(--failfill);background:var(--failfill);stroke:var(--fail);border-color:var(--fail)}.run.interrupt,.key.interrupt{stroke-dasharray:3 2;border-style:dashed}.run.crash,.key.crash{stroke:var(--fail);border-color:var(--fail);stroke-dasharray:3 2;border-style:dashed}
 .publish{fill:var(--accent)}.publish.fail{fill:var(--bg);stroke:var(--fail);stroke-width:2}.publish.info{fill:var(--bg);stroke:var(--accent);stroke-width:2;stroke-dasharray:2 2}
-.label{fill:var(--ink)}.label.quiet{fill:var(--soft)}.label.ok{fill:var(--ok)}.label.fail{fill:var(--fail);font-weight:600}.label.interrupt{fill:var(--soft)}.label.calm{fill:var(--soft)}
+.label{fill:var(--ink);paint-order:stroke;stroke:var(--bg);stroke-width:2.5px}.label.quiet{fill:var(--soft)}.label.ok{fill:var(--ok)}.label.fail{fill:var(--fail);font-weight:600}.label.interrupt{fill:var(--soft)}.label.calm{fill:var(--soft)}
 .commit{fill:none;stroke:var(--ok);stroke-width:2}.bolt{fill:var(--fail)}.cross{stroke:var(--fail);stroke-width:2.5}svg .ring{fill:none;stroke:var(--fail);stroke-width:2}
 .calm{stroke:var(--line);stroke-dasharray:5 4}text.calm{stroke:none}
 .afterwards{color:var(--soft);padding-left:20px}
