@@ -122,73 +122,52 @@ it.effect("a batch is settled as a whole, and its poison goes to the dead letter
   })
 )
 
-/** A message that dies, and what is done with its dead letter then. */
-const afterItsDeath = Effect.fnUntraced(function* (
-  rows: Rows,
-  then: (letters: DeadLetters.DeadLetters["Service"], id: string) => Effect.Effect<unknown, unknown>
-) {
-  const died = new Set<string>()
-  const work = Consumer.make(Work, {
-    group: "workers",
-    handler: (id) => Effect.andThen(rows.write(id), died.has(id) ? Effect.void : new Refused())
-  }).pipe(Consumer.orDeadLetter)
-  return {
-    process: Surety.layerMemory.pipe(Layer.provideMerge(Diagnostics.layer)),
-    flow: ({ id }: CrashPoints.Run) =>
-      Effect.gen(function* () {
-        // Or it is dead, and its repeated publish has no effect.
-        const dead = yield* Diagnostics.events.pipe(
-          Stream.filter((event) => event._tag === "DeadLettered" || event._tag === "Duplicate"),
-          Stream.runHead,
-          Effect.forkScoped({ startImmediately: true })
-        )
-        yield* consume(work)
-        if (!died.has(id)) {
-          yield* Producer.publish(Work, id)
-          yield* Fiber.join(dead)
-          died.add(id)
-        }
-        yield* then(yield* DeadLetters.DeadLetters, id)
-      }),
-    settled: () => settled("work"),
-    pairs: 0
-  }
-})
-
-const lettersOf = (id: string) =>
-  Effect.flatMap(DeadLetters.DeadLetters, ({ list }) => Stream.runCollect(list({ group: "workers", id })))
-
-it.effect("a redrive: a dead letter is handled once", () =>
-  Effect.gen(function* () {
-    const rows = new Rows()
-    const done = yield* CrashPoints.enumerate({
-      ...(yield* afterItsDeath(rows, ({ redrive }, id) => redrive({ topic: "work", id }))),
-      check: ({ id }) =>
-        Effect.gen(function* () {
-          assert.strictEqual(rows.count(id), 1)
-          assert.deepStrictEqual(yield* lettersOf(id), [])
-        })
+/** What may be done with a dead letter, and how often its message is handled then. */
+for (const [what, times] of [
+  ["redrive", 1],
+  ["purge", 0]
+] as const) {
+  it.effect(`a ${what}: the dead letter is gone, and its message is handled ${times} times`, () =>
+    Effect.gen(function* () {
+      const rows = new Rows()
+      const died = new Set<string>()
+      const work = Consumer.make(Work, {
+        group: "workers",
+        handler: (id) => Effect.andThen(rows.write(id), died.has(id) ? Effect.void : new Refused())
+      }).pipe(Consumer.orDeadLetter)
+      const done = yield* CrashPoints.enumerate({
+        process: Surety.layerMemory.pipe(Layer.provideMerge(Diagnostics.layer)),
+        flow: ({ id }) =>
+          Effect.gen(function* () {
+            // Or it is dead, and its repeated publish has no effect.
+            const dead = yield* Diagnostics.events.pipe(
+              Stream.filter((event) => event._tag === "DeadLettered" || event._tag === "Duplicate"),
+              Stream.runHead,
+              Effect.forkScoped({ startImmediately: true })
+            )
+            yield* consume(work)
+            if (!died.has(id)) {
+              yield* Producer.publish(Work, id)
+              yield* Fiber.join(dead)
+              died.add(id)
+            }
+            const letters = yield* DeadLetters.DeadLetters
+            yield* letters[what]({ topic: "work", id })
+          }),
+        settled: () => settled("work"),
+        pairs: 0,
+        check: ({ id }) =>
+          Effect.gen(function* () {
+            assert.strictEqual(rows.count(id), times)
+            const letters = yield* DeadLetters.DeadLetters
+            assert.deepStrictEqual(yield* Stream.runCollect(letters.list({ id })), [])
+          })
+      })
+      assert.include(done.moments, `after ${what} of work`)
+      yield* report(done, `a ${what}`)
     })
-    assert.include(done.moments, "after redrive of work")
-    yield* report(done, "a redrive")
-  })
-)
-
-it.effect("a purge: a dead letter is gone, and its message is not handled", () =>
-  Effect.gen(function* () {
-    const rows = new Rows()
-    const done = yield* CrashPoints.enumerate({
-      ...(yield* afterItsDeath(rows, ({ purge }, id) => purge({ topic: "work", id }))),
-      check: ({ id }) =>
-        Effect.gen(function* () {
-          assert.strictEqual(rows.count(id), 0)
-          assert.deepStrictEqual(yield* lettersOf(id), [])
-        })
-    })
-    assert.include(done.moments, "after purge of work")
-    yield* report(done, "a purge")
-  })
-)
+  )
+}
 
 it.effect("at-least-once: finds that a message may be handled twice, and after which crash", () =>
   Effect.gen(function* () {
