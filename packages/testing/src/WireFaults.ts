@@ -296,24 +296,27 @@ export const enumerate = <E, R>(
 ): Effect.Effect<Report, PointFailed, R> =>
   Effect.gen(function* () {
     const { application, flow } = options
-    const run = (point: Point, aim: Aim) =>
+    const run = (point: Point, aim: Aim, place: (message: Message) => string) =>
       Effect.andThen(wire.arm(aim), flow(point)).pipe(
         Effect.ensuring(wire.disarm),
-        failedAt(() => point.name)
+        // Where messages come in another order from run to run, that of this one counts.
+        failedAt(() => (wire.hit ? place(wire.messages[aim.at - 1]!) : point.name))
       )
 
-    const never: Aim = { application, at: Infinity, fault: cutBefore }
-    yield* run({ at: 0, fault: undefined, name: "without a fault" }, never)
+    const begin: Point = { at: 0, fault: undefined, name: "without a fault" }
+    yield* run(begin, { application, at: Infinity, fault: cutBefore }, () => begin.name)
     const sent = Array.from(wire.messages)
     const messages = options.count?.(sent) ?? sent.length
     let points = 0
     const missed: Array<string> = []
     for (const fault of options.faults ?? [cutBefore, cutAfter]) {
       for (let at = 1; at <= messages; at++) {
-        const { statement, type } = sent[at - 1]!
-        const what = statement === undefined ? type : `${type} of ${statement.replaceAll(/\s+/g, " ").slice(0, 80)}`
-        const name = `${nameOf(fault)} message ${at} of ${messages} (${what})`
-        yield* run({ at, fault, name }, { application, at, fault })
+        const place = ({ statement, type }: Message) => {
+          const what = statement === undefined ? type : `${type} of ${statement.replaceAll(/\s+/g, " ").slice(0, 80)}`
+          return `${nameOf(fault)} message ${at} of ${messages} (${what})`
+        }
+        const name = place(sent[at - 1]!)
+        yield* run({ at, fault, name }, { application, at, fault }, place)
         if (wire.hit) points++
         else missed.push(name)
       }

@@ -34,7 +34,7 @@ const setup = Effect.gen(function* () {
       Effect.andThen(atRest, sql<{ count: number }>`SELECT count(*)::integer FROM entry WHERE id = ${id}`),
       ([row]) => row!.count
     )
-  return { wire, sql, transfer, entries }
+  return { wire, app, sql, transfer, entries }
 })
 
 const repeated = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.retry(Effect.sandbox(effect), { times: 1 })
@@ -75,6 +75,22 @@ it.layer(TestPostgres.layer, { excludeTestServices: true })("WireFaults", (it) =
       }).pipe(Effect.flip)
       assert.instanceOf(error, WireFaults.PointFailed)
       assert.match(error.message, /^cut before message \d+ of \d+ \(S of COMMIT\): expected 4 to equal 2/)
+    })
+  )
+
+  it.effect("says which message it was, where they come in another order from run to run", () =>
+    Effect.gen(function* () {
+      const { app, wire } = yield* setup
+      const client = yield* Effect.provideContext(SqlClient.SqlClient, app)
+      const statements = [client`SELECT 'one'`, client`SELECT 'two'`]
+      const error = yield* WireFaults.enumerate(wire, {
+        flow: ({ at, name }) =>
+          Effect.gen(function* () {
+            yield* Effect.exit(Effect.all(at === 0 ? statements : statements.toReversed()))
+            if (name.includes("P of SELECT 'one'")) yield* Effect.fail("found")
+          })
+      }).pipe(Effect.flip)
+      assert.match(error.message, /^cut before message \d+ of \d+ \(P of SELECT 'two'\): found$/)
     })
   )
 
