@@ -101,7 +101,7 @@ const main = async (): Promise<void> => {
   const waiting = [...chunks]
   await Promise.all(
     Array.from({ length: Math.min(Number(values.jobs), chunks.length) }, async () => {
-      const worker = new Worker(new URL(import.meta.url))
+      const worker = new Worker(new URL(import.meta.url), { resourceLimits: { maxYoungGenerationSizeMb: 64 } })
       for (let chunk = waiting.shift(); chunk !== undefined; chunk = waiting.shift()) {
         results.push(await ask(worker, chunk))
       }

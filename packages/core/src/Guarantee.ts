@@ -103,14 +103,12 @@ export class AtMostOnce extends Context.Service<AtMostOnce, Delivery<"at-most-on
   /** Made of a transport alone. */
   static readonly layer: Layer.Layer<AtMostOnce, never, Transport> = Layer.effect(
     AtMostOnce,
-    Effect.map(Transport, (transport) => ({
-      [seal]: "at-most-once",
-      transport,
-      confirmation: undefined,
-      unit: undefined
-    }))
+    Effect.map(Transport, (transport) => atMostOnce(transport))
   )
 }
+
+const atMostOnce = (transport: Transport["Service"]) =>
+  AtMostOnce.of({ [seal]: "at-most-once", transport, confirmation: undefined, unit: undefined })
 
 /**
  * The schedule by which at-least-once publishing is repeated unless another one
@@ -129,16 +127,16 @@ export const defaultRetry: Schedule.Schedule<unknown, TransportError> = Schedule
 const defaultRepeatsFor = Duration.seconds(70)
 
 const atLeastOnce = (retry: Schedule.Schedule<unknown, TransportError>, repeatsFor: Duration.Duration | undefined) =>
-  Effect.gen(function* () {
-    const transport = yield* Transport
-    const acks = yield* Acks.Acks
-    return AtLeastOnce.of({
-      [seal]: "at-least-once",
-      transport,
-      confirmation: { acks, retry, repeatsFor },
-      unit: undefined
-    })
-  })
+  Effect.contextWith((context: Context.Context<Transport | Acks.Acks>) =>
+    Effect.succeed(
+      AtLeastOnce.of({
+        [seal]: "at-least-once",
+        transport: Context.get(context, Transport),
+        confirmation: { acks: Context.get(context, Acks.Acks), retry, repeatsFor },
+        unit: undefined
+      })
+    )
+  )
 
 /**
  * Once `publish` has succeeded, every group registered by then handles the
@@ -216,34 +214,62 @@ export class ExactlyOnce extends Context.Service<ExactlyOnce, Delivery<"exactly-
    */
   static readonly layer: Layer.Layer<ExactlyOnce, CompositionError, AtLeastOnce | Inbox | Outbox> = Layer.effect(
     ExactlyOnce,
-    Effect.gen(function* () {
-      const { confirmation, transport } = yield* AtLeastOnce
-      const inbox = yield* Inbox
-      const outbox = yield* Outbox
-      if (inbox.store !== outbox.store) {
-        return yield* new CompositionError({
-          guarantee: "exactly-once",
-          detail: "the inbox and the outbox are in different stores; build both over the same client and schema"
-        })
-      }
-      const joined = transport.store === inbox.store ? { transport, inbox } : inbox.adopt?.(transport)
-      if (joined === undefined) {
-        return yield* new CompositionError({
-          guarantee: "exactly-once",
-          detail: `the ${transport.characteristics.name} transport and the inbox are in different stores, and this inbox cannot keep the progress of another one's; build both over the same client and schema, or take PgInbox.layer of @surety/pg`
-        })
-      }
-      const detail = tooEarly(inbox, transport, confirmation)
-      if (detail !== undefined) return yield* new CompositionError({ guarantee: "exactly-once", detail })
-      return ExactlyOnce.of({
-        [seal]: "exactly-once",
-        transport: joined.transport,
-        confirmation,
-        unit: { inbox: joined.inbox, outbox }
+    Effect.contextWith((context: Context.Context<AtLeastOnce | Inbox | Outbox>) =>
+      exactlyOnce(Context.get(context, AtLeastOnce), Context.get(context, Inbox), Context.get(context, Outbox))
+    )
+  )
+}
+
+const exactlyOnce = (
+  { confirmation, transport }: AtLeastOnce["Service"],
+  inbox: Inbox["Service"],
+  outbox: Outbox["Service"]
+): Effect.Effect<ExactlyOnce["Service"], CompositionError> => {
+  if (inbox.store !== outbox.store) {
+    return Effect.fail(
+      new CompositionError({
+        guarantee: "exactly-once",
+        detail: "the inbox and the outbox are in different stores; build both over the same client and schema"
       })
+    )
+  }
+  const joined = transport.store === inbox.store ? { transport, inbox } : inbox.adopt?.(transport)
+  if (joined === undefined) {
+    return Effect.fail(
+      new CompositionError({
+        guarantee: "exactly-once",
+        detail: `the ${transport.characteristics.name} transport and the inbox are in different stores, and this inbox cannot keep the progress of another one's; build both over the same client and schema, or take PgInbox.layer of @surety/pg`
+      })
+    )
+  }
+  const detail = tooEarly(inbox, transport, confirmation)
+  if (detail !== undefined) return Effect.fail(new CompositionError({ guarantee: "exactly-once", detail }))
+  return Effect.succeed(
+    ExactlyOnce.of({
+      [seal]: "exactly-once",
+      transport: joined.transport,
+      confirmation,
+      unit: { inbox: joined.inbox, outbox }
     })
   )
 }
+
+/**
+ * The three of them over one backend, in one step: what `Surety.layer` and
+ * `Surety.layerMemory` build.
+ *
+ * @internal
+ */
+export const all = Effect.flatMap(atLeastOnce(defaultRetry, defaultRepeatsFor), (acknowledged) =>
+  Effect.contextWith((context: Context.Context<Inbox | Outbox>) =>
+    Effect.map(exactlyOnce(acknowledged, Context.get(context, Inbox), Context.get(context, Outbox)), (once) =>
+      Context.make(AtMostOnce, atMostOnce(acknowledged.transport)).pipe(
+        Context.add(AtLeastOnce, acknowledged),
+        Context.add(ExactlyOnce, once)
+      )
+    )
+  )
+)
 
 /**
  * The consumed offsets and the records that a handler publishes commit in one

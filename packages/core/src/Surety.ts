@@ -3,14 +3,18 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Acks from "./Acks.ts"
-import * as DeadLetters from "./DeadLetters.ts"
+import type * as DeadLetters from "./DeadLetters.ts"
 import type { DelayedDelivery } from "./DelayedDelivery.ts"
-import { AtLeastOnce, AtMostOnce, type CompositionError, ExactlyOnce } from "./Guarantee.ts"
-import * as Inbox from "./Inbox.ts"
-import * as Outbox from "./Outbox.ts"
-import * as Transport from "./Transport.ts"
+import * as Guarantee from "./Guarantee.ts"
+import type * as Inbox from "./Inbox.ts"
+import * as backend from "./internal/memory/backend.ts"
+import * as MemoryStore from "./MemoryStore.ts"
+import type * as Outbox from "./Outbox.ts"
+import type * as Transport from "./Transport.ts"
 
 export { check, explain } from "./Explain.ts"
 
@@ -22,9 +26,9 @@ export { check, explain } from "./Explain.ts"
  * @since 0.1.0
  */
 export type Services =
-  | AtMostOnce
-  | AtLeastOnce
-  | ExactlyOnce
+  | Guarantee.AtMostOnce
+  | Guarantee.AtLeastOnce
+  | Guarantee.ExactlyOnce
   | Transport.Transport
   | Acks.Acks
   | DelayedDelivery
@@ -39,20 +43,22 @@ export type Services =
  * @since 0.1.0
  */
 export const layer: Layer.Layer<
-  AtMostOnce | AtLeastOnce | ExactlyOnce,
-  CompositionError,
+  Guarantee.AtMostOnce | Guarantee.AtLeastOnce | Guarantee.ExactlyOnce,
+  Guarantee.CompositionError,
   Transport.Transport | Acks.Acks | Inbox.Inbox | Outbox.Outbox
-> = Layer.mergeAll(AtMostOnce.layer, ExactlyOnce.layer).pipe(Layer.provideMerge(AtLeastOnce.layer))
+> = Layer.effectContext(Guarantee.all)
 
 /**
  * All guarantees in this process's memory, for tests and for what may be lost
- * with the process.
+ * with the process: {@link layer} over `Transport.layerMemory`,
+ * `Inbox.layerMemory`, `Outbox.layerMemory` and `DeadLetters.layerMemory`, made
+ * in one step.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerMemory: Layer.Layer<Services, CompositionError> = layer.pipe(
-  Layer.provideMerge(
-    Layer.mergeAll(Transport.layerMemory, Inbox.layerMemory, Outbox.layerMemory, DeadLetters.layerMemory)
+export const layerMemory: Layer.Layer<Services, Guarantee.CompositionError> = Layer.effectContext(
+  Effect.flatMap(backend.make, (parts) =>
+    Effect.map(Effect.provideContext(Guarantee.all, parts), (guarantees) => Context.merge(parts, guarantees))
   )
-)
+).pipe(Layer.provide(MemoryStore.layer))

@@ -100,19 +100,22 @@ export const makeTables = (): Tables["Service"] => {
  */
 export const layer: Layer.Layer<Tables> = Layer.sync(Tables, makeTables)
 
-const step = <A>(table: Table<any>, name: string, effect: Effect.Effect<A>): Effect.Effect<A> =>
-  Effect.flatMap(Interference, (around) =>
-    around === undefined
-      ? effect
-      : Effect.flatMap(MemoryStore.currentTransaction, (transaction) =>
-          Effect.catch(
-            around.operation(
-              { name: `table.${name}`, topic: table.name, holder: undefined, letters: undefined, transaction },
-              effect
-            ),
-            (error) => Effect.die(new MemoryStore.ConnectionLost({ detail: error.message }))
-          )
-        )
+/** A step at the store, of the transaction that the calling fiber is in. */
+const step = <A>(
+  table: Table<any>,
+  name: string,
+  body: (tables: Tables["Service"], transaction: MemoryStore.Transaction | undefined) => Effect.Effect<A>
+): Effect.Effect<A, never, Tables> =>
+  Effect.flatMap(MemoryStore.currentTransaction, (transaction) =>
+    Effect.contextWith((context: Context.Context<Tables>) => {
+      const around = Context.get(context, Interference)
+      const effect = body(Context.get(context, Tables), transaction)
+      if (around === undefined) return effect
+      const operation = { name: `table.${name}`, topic: table.name, holder: undefined, letters: undefined, transaction }
+      return Effect.catch(around.operation(operation, effect), (error) =>
+        Effect.die(new MemoryStore.ConnectionLost({ detail: error.message }))
+      )
+    })
   )
 
 const overlay = ({ written }: Tables["Service"], transaction: MemoryStore.Transaction | undefined, table: string) =>
@@ -145,17 +148,11 @@ const checkOpen = (transaction: MemoryStore.Transaction | undefined) => {
  * @since 0.1.0
  */
 export const get = <A>(table: Table<A>, key: string): Effect.Effect<A | undefined, never, Tables> =>
-  Effect.flatMap(Tables, (tables) =>
-    Effect.flatMap(MemoryStore.currentTransaction, (transaction) =>
-      step(
-        table,
-        "get",
-        Effect.sync(() => {
-          checkOpen(transaction)
-          return read(tables, transaction, table.name, key) as A | undefined
-        })
-      )
-    )
+  step(table, "get", (tables, transaction) =>
+    Effect.sync(() => {
+      checkOpen(transaction)
+      return read(tables, transaction, table.name, key) as A | undefined
+    })
   )
 
 /**
@@ -165,22 +162,16 @@ export const get = <A>(table: Table<A>, key: string): Effect.Effect<A | undefine
  * @since 0.1.0
  */
 export const entries = <A>(table: Table<A>): Effect.Effect<ReadonlyMap<string, A>, never, Tables> =>
-  Effect.flatMap(Tables, (tables) =>
-    Effect.flatMap(MemoryStore.currentTransaction, (transaction) =>
-      step(
-        table,
-        "entries",
-        Effect.sync(() => {
-          checkOpen(transaction)
-          const rows = new Map(tables.rows(table.name).committed)
-          for (const [key, value] of overlay(tables, transaction, table.name) ?? []) {
-            if (value === absent) rows.delete(key)
-            else rows.set(key, value)
-          }
-          return rows as Map<string, A>
-        })
-      )
-    )
+  step(table, "entries", (tables, transaction) =>
+    Effect.sync(() => {
+      checkOpen(transaction)
+      const rows = new Map(tables.rows(table.name).committed)
+      for (const [key, value] of overlay(tables, transaction, table.name) ?? []) {
+        if (value === absent) rows.delete(key)
+        else rows.set(key, value)
+      }
+      return rows as Map<string, A>
+    })
   )
 
 /**
@@ -195,16 +186,14 @@ export const modify = <A, B>(
   key: string,
   change: (row: A | undefined) => readonly [B, A | undefined]
 ): Effect.Effect<B, never, Tables> =>
-  Effect.flatMap(Tables, (tables) =>
-    Effect.flatMap(MemoryStore.currentTransaction, (transaction) => {
-      const write = (): B => {
-        const [result, value] = change(read(tables, transaction, table.name, key) as A | undefined)
-        put(tables, transaction, table.name, key, value === undefined ? absent : value)
-        return result
-      }
-      return step(table, "write", Effect.andThen(lock(tables, transaction, table.name, key), Effect.sync(write)))
-    })
-  )
+  step(table, "write", (tables, transaction) => {
+    const write = (): B => {
+      const [result, value] = change(read(tables, transaction, table.name, key) as A | undefined)
+      put(tables, transaction, table.name, key, value === undefined ? absent : value)
+      return result
+    }
+    return Effect.andThen(lock(tables, transaction, table.name, key), Effect.sync(write))
+  })
 
 /**
  * Writes what `change` makes of the row of a key, under its lock.

@@ -66,24 +66,33 @@ export const publish = <S extends Schema.Constraint, G extends Guarantee.Name, C
   options: Options | undefined
 ): Effect.Effect<ReadonlyArray<Producer.Receipt>, PublishError, Guarantee.Required<G, C> | S["EncodingServices"]> =>
   Effect.flatMap(Guarantee.required(topic), (guaranteed) =>
-    Effect.gen(function* () {
-      const { published } = known(topic)
-      const context = yield* Effect.context<never>()
-      const records = yield* encode(topic, payloads, options, context)
-      if (records.length === 0) return []
-      const collector = Context.get(context, CurrentCollector)
-      if (collector !== undefined) {
-        collector.published.push({ topic, delivery: guaranteed })
-        return records.map(({ id }) => ({ id, state: "joined" as const }))
-      }
-      const delivery = options === undefined ? guaranteed : yield* later(guaranteed, topic, records, options)
-      const around = Context.get(context, Interference)
-      const handing = handOver(delivery, topic, records, Context.get(context, CurrentUnit))
-      const state = yield* around === undefined ? handing : around.publish(topic.name, records, handing)
-      published.updateUnsafe(records.length, context)
-      return records.map(({ id }) => ({ id, state }))
-    }).pipe(trace.publishing(guaranteed.transport.characteristics.name, topic.name, payloads.length))
+    trace.publishing(guaranteed.transport.characteristics.name, topic.name, payloads.length, (context) =>
+      publishBy(guaranteed, topic, payloads, options, context)
+    )
   )
+
+const publishBy = Effect.fnUntraced(function* <S extends Schema.Constraint>(
+  guaranteed: Guarantee.Delivery<Guarantee.Name>,
+  topic: Topic.Topic<S, Guarantee.Name, any>,
+  payloads: ReadonlyArray<S["Type"]>,
+  options: Options | undefined,
+  context: Context.Context<never>
+): Effect.fn.Return<ReadonlyArray<Producer.Receipt>, PublishError, S["EncodingServices"]> {
+  const { published } = known(topic)
+  const records = yield* encode(topic, payloads, options, context)
+  if (records.length === 0) return []
+  const collector = Context.get(context, CurrentCollector)
+  if (collector !== undefined) {
+    collector.published.push({ topic, delivery: guaranteed })
+    return records.map(({ id }) => ({ id, state: "joined" as const }))
+  }
+  const delivery = options === undefined ? guaranteed : yield* later(guaranteed, topic, records, options)
+  const around = Context.get(context, Interference)
+  const handing = handOver(delivery, topic, records, Context.get(context, CurrentUnit))
+  const state = yield* around === undefined ? handing : around.publish(topic.name, records, handing)
+  published.updateUnsafe(records.length, context)
+  return records.map(({ id }) => ({ id, state }))
+})
 
 /** Gives records to the transport, or to the transaction that the calling fiber is in. */
 const handOver = Effect.fnUntraced(function* (

@@ -21,17 +21,21 @@ const attributes = (system: string, operation: string, topic: string) => ({
   "messaging.destination.name": topic
 })
 
-export const publishing =
-  (system: string, topic: string, count: number) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.contextWith((context: Context.Context<never>) =>
-      isTraced(context)
-        ? Effect.withSpan(effect, `publish ${topic}`, {
-            kind: "producer",
-            attributes: { ...attributes(system, "publish", topic), "messaging.batch.message_count": count }
-          })
-        : effect
-    )
+/** A publish, which is given the context that it is done in. */
+export const publishing = <A, E, R>(
+  system: string,
+  topic: string,
+  count: number,
+  publish: (context: Context.Context<never>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    isTraced(context)
+      ? Effect.withSpan(Effect.contextWith(publish), `publish ${topic}`, {
+          kind: "producer",
+          attributes: { ...attributes(system, "publish", topic), "messaging.batch.message_count": count }
+        })
+      : publish(context)
+  )
 
 /** The headers that carry the current span, where it is traced. */
 export const contextHeaders = (context: Context.Context<never>): Readonly<Record<string, string>> => {

@@ -63,6 +63,7 @@ export const start = Effect.fnUntraced(function* <A, R>(
     consumer,
     delivery,
     codec: yield* CurrentCodec,
+    clock: yield* Clock.Clock,
     permits: Semaphore.makeUnsafe(settings.concurrency),
     batch: new BatchSize(settings.batchSize),
     observer,

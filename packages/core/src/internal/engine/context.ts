@@ -1,4 +1,5 @@
 /** What the fibers of one running consumer share. */
+import type { Clock } from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Semaphore from "effect/Semaphore"
@@ -15,6 +16,7 @@ export interface Context {
   readonly consumer: Consumer<any, never, any>
   readonly delivery: Delivery<Name>
   readonly codec: Codec
+  readonly clock: Clock
   /** One permit for each handler that may run. */
   readonly permits: Semaphore.Semaphore
   readonly batch: BatchSize

@@ -3,7 +3,6 @@
  * one key are taken one batch at a time and in order (invariant 11); a key that
  * waits for a retry holds no other key back (invariant 20).
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import { Signal } from "../../Backend.ts"
@@ -181,7 +180,8 @@ export class KeyedQueue {
    * is taken, so that who waits for a permit then keeps nothing from others.
    */
   ready(max: number, patience = 0, since?: number): Effect.Effect<boolean> {
-    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    return Effect.clockWith((clock) => {
+      const now = clock.currentTimeMillisUnsafe()
       if (this.closed) return Effect.succeed(false)
       const again = (wait: Effect.Effect<void>, from?: number) =>
         Effect.andThen(

@@ -67,7 +67,8 @@ export class Observer {
 
   /** A handler, while it runs. */
   running<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return Effect.flatMap(Clock.Clock, (clock) => {
+    return Effect.suspend(() => {
+      const clock = Context.get(this.#context, Clock.Clock)
       const start = clock.currentTimeNanosUnsafe()
       this.#metrics.inFlight.updateUnsafe(++this.#inFlight, this.#context)
       return Effect.ensuring(

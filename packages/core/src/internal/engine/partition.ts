@@ -56,11 +56,17 @@ export const servePartition = (
   })
 
   /** However the partition ends, what was handled is stored, unless the lease is lost or the store cannot be reached for long. */
-  const storeLast = store.pipe(
-    Effect.timeout(settings.drainTimeout),
-    Effect.catch((error) =>
-      Effect.logDebug(`the last progress on a partition was not stored; its messages come again: ${error.message}`)
-    )
+  const storeLast = Effect.suspend(() =>
+    progress.reached <= progress.stored
+      ? Effect.void
+      : store.pipe(
+          Effect.timeout(settings.drainTimeout),
+          Effect.catch((error) =>
+            Effect.logDebug(
+              `the last progress on a partition was not stored; its messages come again: ${error.message}`
+            )
+          )
+        )
   )
 
   return Effect.gen(function* () {
@@ -151,28 +157,37 @@ export const servePartition = (
     const storeAlways = Effect.suspend(() => {
       const seen = settled.version
       return Effect.andThen(store, settled.changed(seen))
-    }).pipe(Effect.forever)
+    }).pipe(Effect.forever({ disableYield: true }))
 
     const failed = Deferred.makeUnsafe<never, End>()
     const stopped = Deferred.makeUnsafe<StopSignal>()
+    /** That the partition is to be given back, or has failed. */
+    const over = Deferred.makeUnsafe<void, End>()
+    const end = Deferred.succeed(over, undefined)
+    const scope = yield* Effect.scope
     const start = <A>(effect: Effect.Effect<A, End, any>) =>
-      Effect.forkScoped(Effect.tapCause(effect, (cause) => Deferred.failCause(failed, cause)))
+      Effect.forkIn(
+        Effect.tapCause(effect, (cause) =>
+          Effect.andThen(Deferred.failCause(failed, cause), Deferred.failCause(over, cause))
+        ),
+        scope
+      )
 
     const fetching = yield* start(fetch)
     const redelivering = redeliver === undefined ? [] : [yield* start(redeliver.run), yield* start(redeliver.watch)]
-    const workers = yield* Effect.forEach(
-      Array.from({ length: settings.concurrency }, () => ({ handling: false })),
-      (self) => {
-        const worker = Effect.catchTag(work(self), "StopSignal", (signal) => {
-          queue.close("now")
-          return Deferred.succeed(stopped, signal)
-        })
-        return Effect.map(start(worker), (fiber) => ({ self, fiber }))
-      }
-    )
+    const workers: Array<{ readonly self: { handling: boolean }; readonly fiber: Fiber.Fiber<unknown, End> }> = []
+    while (workers.length < settings.concurrency) {
+      const self = { handling: false }
+      const worker = Effect.catchTag(work(self), "StopSignal", (signal) => {
+        queue.close("now")
+        return Effect.andThen(Deferred.succeed(stopped, signal), end)
+      })
+      workers.push({ self, fiber: yield* start(worker) })
+    }
     yield* start(storeAlways)
-    const ending = Effect.raceFirst(Deferred.await(stopped), Effect.raceFirst(draining, assignment.revoked))
-    yield* Effect.raceFirst(Deferred.await(failed), ending)
+    yield* start(Effect.andThen(draining, end))
+    yield* start(Effect.andThen(assignment.revoked, end))
+    yield* Deferred.await(over)
 
     // Invariant 21: nothing new is begun, or claimed; what runs may end; what has ended is stored. At-most-once, what is
     // claimed is settled already, and would be lost: it is handled, unless a failure has stopped the consumer.
@@ -183,10 +198,12 @@ export const servePartition = (
     // One that waits for a permit of another partition's handler has begun nothing.
     const busy = workers.filter(({ self }) => beginsMore || self.handling)
     yield* Fiber.interruptAll(workers.flatMap((worker) => (busy.includes(worker) ? [] : [worker.fiber])))
-    yield* Effect.raceFirst(
-      Deferred.await(failed),
-      Effect.timeoutOption(Fiber.joinAll(busy.map(({ fiber }) => fiber)), settings.drainTimeout)
-    )
+    if (busy.length > 0) {
+      yield* Effect.raceFirst(
+        Deferred.await(failed),
+        Effect.timeoutOption(Fiber.joinAll(busy.map(({ fiber }) => fiber)), settings.drainTimeout)
+      )
+    }
     if (Deferred.isDoneUnsafe(stopped)) return yield* Effect.flip(Deferred.await(stopped))
   }).pipe(
     Effect.scoped,

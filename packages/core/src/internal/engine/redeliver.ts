@@ -59,7 +59,8 @@ export class Redeliver {
   })
 
   readonly watch: Effect.Effect<never, TransportError> = Effect.forever(
-    Effect.suspend(() => Effect.andThen(this.#redelivery.added, this.load))
+    Effect.suspend(() => Effect.andThen(this.#redelivery.added, this.load)),
+    { disableYield: true }
   )
 
   /** Hands what is due to the handlers. */

@@ -71,7 +71,7 @@ export const serve = (context: Context, joined: Effect.Effect<void>): Effect.Eff
         ) as Effect.Effect<void>
       )
     }).pipe(
-      Effect.forever,
+      Effect.forever({ disableYield: true }),
       Effect.catchCause((cause) => (Cause.hasInterruptsOnly(cause) ? Effect.void : ended(cause)))
     )
     yield* Effect.addFinalizer(() =>

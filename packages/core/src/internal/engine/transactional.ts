@@ -4,7 +4,7 @@
  * (invariants 5, 7 and 8).
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -73,6 +73,7 @@ type Verdict =
 export const handleTransactional =
   (unit: UnitOfWork) =>
   (served: Served): ((batch: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Item>, End, any>) => {
+    const { clock } = served.context
     const attemptOf = Effect.fnUntraced(function* (item: Item): Effect.fn.Return<Alone, End, any> {
       let ending = yield* beginAttempt(served, item)
       if (ending === undefined) {
@@ -104,10 +105,10 @@ export const handleTransactional =
         let backoff: ((input: unknown) => Effect.Effect<unknown, unknown>) | undefined
         let repeats = 0
         while (true) {
-          const start = yield* Clock.currentTimeMillis
+          const start = clock.currentTimeMillisUnsafe()
           const exit = yield* Effect.exit(attempt(plans))
           if (Exit.isSuccess(exit)) {
-            served.context.batch.took((yield* Clock.currentTimeMillis) - start)
+            served.context.batch.took(clock.currentTimeMillisUnsafe() - start)
             const { outcomes, reached, work } = exit.value
             served.progress.stored = Math.max(served.progress.stored, reached)
             for (const { item, outcome } of outcomes) {
@@ -120,7 +121,9 @@ export const handleTransactional =
                 yield* tellEnding(served, item, outcome)
               }
             }
-            yield* sendAfterCommit(work, served.context.delivery.confirmation!.acks.timeout)
+            if (work.afterCommit.length > 0) {
+              yield* sendAfterCommit(work, served.context.delivery.confirmation!.acks.timeout)
+            }
             return undefined
           }
           const verdict = judge(exit.cause)
@@ -230,23 +233,20 @@ export const handleTransactional =
 
     const transactionKey = Channel.key(Transaction, served.context.consumer.topic.channel)
 
-    const handle = (work: Unit, batches: ReadonlyArray<ReadonlyArray<Fit>>) =>
-      Effect.forEach(
-        batches,
-        (messages) =>
-          runHandler(
-            served.context,
-            messages.map(({ item }) => item),
-            messages.map(({ payload }) => payload),
-            served.assignment.epoch
-          ),
-        { discard: true }
-      ).pipe(
-        Effect.provideService(CurrentUnit, work),
-        (effect) =>
-          Effect.flatMap(Transaction, (transaction) => Effect.provideService(effect, transactionKey, transaction)),
-        Effect.catchCause((cause) => Effect.fail(new AttemptFailed({ cause })))
-      )
+    const handle = (work: Unit, batches: ReadonlyArray<ReadonlyArray<Fit>>) => {
+      const handleOne = (messages: ReadonlyArray<Fit>) =>
+        runHandler(
+          served.context,
+          messages.map(({ item }) => item),
+          messages.map(({ payload }) => payload),
+          served.assignment.epoch
+        )
+      const [first] = batches
+      const handling = batches.length === 1 ? handleOne(first!) : Effect.forEach(batches, handleOne, { discard: true })
+      return Effect.flatMap(Transaction, (transaction) =>
+        Effect.provideContext(handling, Context.make(transactionKey, transaction).pipe(Context.add(CurrentUnit, work)))
+      ).pipe(Effect.catchCause((cause) => Effect.fail(new AttemptFailed({ cause }))))
+    }
 
     return (batch) => isolate(batch, together, alone, served.laneOf)
   }

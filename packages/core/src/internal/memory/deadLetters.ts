@@ -2,8 +2,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { DeadLetter, DeadLetters, Filter } from "../../DeadLetters.ts"
-import { MemoryStore } from "../../MemoryStore.ts"
-import { makeAccess } from "./log.ts"
+import type { MemoryStore } from "../../MemoryStore.ts"
+import { type Site, site } from "./log.ts"
 import { type Group, groupKey, placeOf } from "./store.ts"
 
 const compare = (a: DeadLetter, b: DeadLetter): number =>
@@ -26,9 +26,7 @@ const matches =
     (tag === undefined || letter.failure.tag === tag) &&
     (before === undefined || letter.time < before)
 
-export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = Effect.gen(function* () {
-  const store = yield* MemoryStore
-  const access = yield* makeAccess
+export const at = ({ access, store }: Site): DeadLetters["Service"] => {
   const find = (filter: Filter = {}): Array<{ readonly group: Group; readonly letter: DeadLetter }> =>
     Array.from(store.groups.values()).flatMap((group) =>
       Array.from(group.deadLetters.values())
@@ -77,4 +75,6 @@ export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = E
         return found.length
       })
   }
-})
+}
+
+export const make: Effect.Effect<DeadLetters["Service"], never, MemoryStore> = Effect.map(site, at)

@@ -2,8 +2,8 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { DelayedDelivery, Due } from "../../DelayedDelivery.ts"
-import { MemoryStore, Node } from "../../MemoryStore.ts"
-import { append, makeAccess, storeWith } from "./log.ts"
+import type { MemoryStore } from "../../MemoryStore.ts"
+import { append, type Site, site, storeWith } from "./log.ts"
 import { commit, type Delayed, makeTx, type Store } from "./store.ts"
 
 /** Sorted by due time, then by publish order: behind all that are due no later. */
@@ -33,32 +33,31 @@ const deliverDue = (store: Store, now: number): number => {
 
 const dueAt = (due: Due, now: number): number => (due._tag === "At" ? due.millis : now + due.millis)
 
-export const make: Effect.Effect<DelayedDelivery["Service"], never, MemoryStore | Scope.Scope> = Effect.gen(
-  function* () {
-    const store = yield* MemoryStore
-    const node = yield* Node
-    const access = yield* makeAccess
-    const { changed } = store.delayed
+export const at = (here: Site): Effect.Effect<DelayedDelivery["Service"], never, Scope.Scope> => {
+  const { node, store } = here
+  const { changed } = store.delayed
+  const delivering = Effect.suspend(() => {
+    const now = store.now()
+    const seen = changed.version
+    // What a dead node is asked for goes on when the node comes back.
+    const nextAt = node.alive ? deliverDue(store, now) : now + 1000
+    const added = changed.changed(seen)
+    return nextAt === Infinity ? added : Effect.raceFirst(added, Effect.sleep(nextAt - now))
+  }).pipe(Effect.forever({ disableYield: true }), Effect.forkScoped)
+  return Effect.as(delivering, {
+    store,
+    publish: (topic, records, due) =>
+      storeWith(here, topic, records, (tx) => {
+        const now = store.now()
+        for (const record of records) {
+          tx.changes.push(() => insert(store, { topic: topic.name, record, dueAt: dueAt(due, now) }))
+        }
+        tx.changed.add(changed)
+      })
+  })
+}
 
-    yield* Effect.suspend(() => {
-      const now = store.now()
-      const seen = changed.version
-      // What a dead node is asked for goes on when the node comes back.
-      const nextAt = node.alive ? deliverDue(store, now) : now + 1000
-      const added = changed.changed(seen)
-      return nextAt === Infinity ? added : Effect.raceFirst(added, Effect.sleep(nextAt - now))
-    }).pipe(Effect.forever, Effect.forkScoped)
-
-    return {
-      store,
-      publish: (topic, records, due) =>
-        storeWith(store, access, topic, records, (tx) => {
-          const now = store.now()
-          for (const record of records) {
-            tx.changes.push(() => insert(store, { topic: topic.name, record, dueAt: dueAt(due, now) }))
-          }
-          tx.changed.add(changed)
-        })
-    }
-  }
+export const make: Effect.Effect<DelayedDelivery["Service"], never, MemoryStore | Scope.Scope> = Effect.flatMap(
+  site,
+  at
 )

@@ -1,20 +1,18 @@
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Holder, Inbox } from "../../Inbox.ts"
-import { ConnectionLost, MemoryStore } from "../../MemoryStore.ts"
+import { ConnectionLost, type MemoryStore } from "../../MemoryStore.ts"
 import { Transaction } from "../../Transaction.ts"
 import { Fenced, TransactionFailed, TransportError, Unavailable } from "../../TransportError.ts"
-import { makeAccess } from "./log.ts"
+import { type Site, site } from "./log.ts"
 import { trimInbox } from "./retention.ts"
 import { abort, commit, groupKey, makeTx, type Tx } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 import { storeDeadLetters } from "./transport.ts"
 
-export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.gen(function* () {
-  const store = yield* MemoryStore
-  const access = yield* makeAccess
-
+export const at = ({ access, store }: Site): Inbox["Service"] => {
   const { inbox: retention } = store.settings.retention
 
   const groupOf = (topic: string, group: string) => store.groups.get(groupKey(topic, group))!
@@ -48,20 +46,18 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
         },
         { holder, transaction }
       )
+      const inside = Context.make(Transaction, {
+        store,
+        afterCommit: (effect) => Effect.sync(() => void transaction.afterCommit.push(effect))
+      }).pipe(Context.add(CurrentTx, transaction))
+      const after = Effect.suspend(() =>
+        transaction.afterCommit.length === 0
+          ? Effect.void
+          : Effect.forEach(transaction.afterCommit, (effect) => Effect.ignoreCause(effect), { discard: true })
+      )
       const work = body.pipe(
-        Effect.provideService(CurrentTx, transaction),
-        Effect.provideService(Transaction, {
-          store,
-          afterCommit: (effect) => Effect.sync(() => void transaction.afterCommit.push(effect))
-        }),
-        Effect.onExit((exit) =>
-          Exit.isFailure(exit)
-            ? Effect.void
-            : Effect.andThen(
-                end,
-                Effect.forEach(transaction.afterCommit, (effect) => Effect.ignoreCause(effect), { discard: true })
-              )
-        )
+        Effect.provideContext(inside),
+        Effect.onExit((exit) => (Exit.isFailure(exit) ? Effect.void : Effect.andThen(end, after)))
       )
       return Effect.ensuring(
         Effect.andThen(begin, work),
@@ -140,4 +136,6 @@ export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.
       }),
     isInfrastructure: (error) => error instanceof ConnectionLost
   }
-})
+}
+
+export const make: Effect.Effect<Inbox["Service"], never, MemoryStore> = Effect.map(site, at)

@@ -1,9 +1,10 @@
 /** Access to the store from a node, and what every way to publish has in common. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { partitionOf, totalBytes } from "../../Backend.ts"
 import type { EncodedRecord } from "../../Envelope.ts"
-import { Interference, type Operation } from "../../Interference.ts"
-import { Node } from "../../MemoryStore.ts"
+import { type Around, Interference, type Operation } from "../../Interference.ts"
+import { MemoryStore, Node } from "../../MemoryStore.ts"
 import type { TopicDeclaration } from "../../Transport.ts"
 import {
   TopicMismatch,
@@ -27,11 +28,25 @@ export type Access = <A>(
 
 const isReason = (u: unknown): u is TransportErrorReason => u instanceof Error
 
+/** From where the store is reached: what the services of one process share. */
+export interface Site {
+  readonly store: Store
+  readonly node: { readonly alive: boolean }
+  readonly access: Access
+}
+
+export const site: Effect.Effect<Site, never, MemoryStore> = Effect.contextWith(
+  (context: Context.Context<MemoryStore>) => {
+    const node = Context.get(context, Node)
+    const access = makeAccess(node, Context.get(context, Interference))
+    return Effect.succeed({ store: Context.get(context, MemoryStore), node, access })
+  }
+)
+
 /** Runs against the store, unless the node is dead. */
-export const makeAccess: Effect.Effect<Access> = Effect.gen(function* () {
-  const node = yield* Node
-  const around = yield* Interference
-  return <A>(
+const makeAccess =
+  (node: Site["node"], around: Around | undefined): Access =>
+  <A>(
     name: string,
     topic: string,
     body: () => A | TransportErrorReason,
@@ -46,9 +61,8 @@ export const makeAccess: Effect.Effect<Access> = Effect.gen(function* () {
     })
     return around === undefined ? effect : around.operation({ name, topic, holder, letters, transaction }, effect)
   }
-})
 
-export const declareIn = (store: Store, access: Access) => (topic: TopicDeclaration) =>
+export const declareAt = ({ access, store }: Site, topic: TopicDeclaration): Effect.Effect<void, TransportError> =>
   access("declare", topic.name, () => {
     const log = store.logs.get(topic.name)
     if (log === undefined) {
@@ -64,22 +78,23 @@ export const append = (store: Store, tx: Tx, topic: string, records: ReadonlyArr
   const log = store.logs.get(topic)!
   const now = store.now()
   for (const record of records) {
-    const end = log.partitions[partitionOf(record, log.partitions.length)]!.write(record, now)
+    const partition = log.partitions[partitionOf(record, log.partitions.length)]!
+    const end = partition.write(record, now)
     tx.changes.push(() => end("committed"))
     tx.undo.push(() => end("aborted"))
+    tx.changed.add(partition.changed)
   }
-  tx.changed.add(log.appended)
   trimLog(store, topic, log)
 }
 
 /** Declares the topic, and stores records of a size that is allowed: at once, or with the transaction of the calling fiber. */
 export const storeWith = (
-  store: Store,
-  access: Access,
+  at: Site,
   topic: TopicDeclaration,
   records: ReadonlyArray<EncodedRecord>,
   write: (tx: Tx) => void
 ): Effect.Effect<void, TransportError> => {
+  const { access, store } = at
   const writeIn = (name: string, transaction: Tx) =>
     access(
       name,
@@ -102,8 +117,10 @@ export const storeWith = (
       Effect.ensuring(Effect.sync(() => abort(transaction)))
     )
   })
-  return Effect.andThen(
-    declareIn(store, access)(topic),
-    Effect.flatMap(CurrentTx, (tx) => (tx === undefined ? writeNow : writeIn("publish", tx)))
+  const stored = Effect.flatMap(CurrentTx, (tx) => (tx === undefined ? writeNow : writeIn("publish", tx)))
+  return Effect.suspend(() =>
+    store.logs.get(topic.name)?.partitions.length === topic.partitions
+      ? stored
+      : Effect.andThen(declareAt(at, topic), stored)
   )
 }

@@ -1,9 +1,10 @@
 import * as Effect from "effect/Effect"
 import { publishStoreOf } from "../../Backend.ts"
-import { MemoryStore } from "../../MemoryStore.ts"
+import type { MemoryStore } from "../../MemoryStore.ts"
 import type { Outbox } from "../../Outbox.ts"
+import { type Site, site } from "./log.ts"
 
-export const make: Effect.Effect<Outbox["Service"], never, MemoryStore> = Effect.map(MemoryStore, (store) => ({
+export const at = ({ store }: Pick<Site, "store">): Outbox["Service"] => ({
   store,
   description: {
     layer: "Outbox.layerMemory",
@@ -17,4 +18,6 @@ export const make: Effect.Effect<Outbox["Service"], never, MemoryStore> = Effect
   // The transport's publish joins the transaction of the calling fiber.
   write: (records) =>
     Effect.forEach(records, ({ record, topic, transport }) => transport.publish(topic, [record]), { discard: true })
-}))
+})
+
+export const make: Effect.Effect<Outbox["Service"], never, MemoryStore> = Effect.map(site, at)

@@ -2,6 +2,7 @@
  * The records of one partition. Offsets begin at 1, and the oldest ones may have been dropped. An offset is drawn when a
  * record is written, and the record can be read once its transaction has committed; one that rolled back leaves a gap.
  */
+import { Signal } from "../../Backend.ts"
 import type { EncodedRecord, StoredRecord } from "../../Envelope.ts"
 
 interface Entry {
@@ -12,6 +13,8 @@ interface Entry {
 
 export class PartitionLog {
   readonly partition: number
+  /** Told when a record can be read, or lets those behind it be read. */
+  readonly changed = new Signal()
   #dropped = 0
   readonly #entries: Array<Entry> = []
   /** Those that may still commit, in the order of their offsets. */

@@ -21,7 +21,6 @@ export interface Settings {
 
 export interface Log {
   readonly partitions: ReadonlyArray<PartitionLog>
-  readonly appended: Signal
 }
 
 /** A record that is kept aside, whatever becomes of the log. */
@@ -112,8 +111,7 @@ export const makeLog = ({ unprotected }: Store, partitions: number): Log => ({
   partitions: Array.from(
     { length: partitions },
     (_, partition) => new PartitionLog(partition, !unprotected.has("horizon"))
-  ),
-  appended: new Signal()
+  )
 })
 
 export const makeGroup = (topic: string, name: string, log: Log, from: "earliest" | "latest"): Group => ({

@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import { allowance } from "../../Backend.ts"
 import type { DeadLetter } from "../../DeadLetters.ts"
 import type { EncodedRecord } from "../../Envelope.ts"
-import { MemoryStore, Node } from "../../MemoryStore.ts"
+import type { MemoryStore } from "../../MemoryStore.ts"
 import type {
   Assignment,
   ClaimedRecord,
@@ -18,22 +18,20 @@ import type {
   Transport
 } from "../../Transport.ts"
 import { Fenced, InvalidState, RecordsGone, TransportError, type TransportErrorReason } from "../../TransportError.ts"
-import { append, declareIn, makeAccess, storeWith } from "./log.ts"
+import { append, declareAt, type Site, site, storeWith } from "./log.ts"
 import { type Cursor, type Group, groupKey, makeGroup, placeOf, type Tx, takeOver } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 
-export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Effect.gen(function* () {
-  const store = yield* MemoryStore
-  const node = yield* Node
+export const at = (here: Site): Transport["Service"] => {
+  const { access: accessStore, node, store } = here
   const { leaseMillis, maxRecordBytes, retention } = store.settings
 
   const failed = (operation: string, topic: string, reason: TransportErrorReason) =>
     new TransportError({ operation, topic, reason })
 
-  const accessStore = yield* makeAccess
-  const declare = declareIn(store, accessStore)
+  const declare = (topic: TopicDeclaration) => declareAt(here, topic)
   const publish = (topic: TopicDeclaration, records: ReadonlyArray<EncodedRecord>) =>
-    storeWith(store, accessStore, topic, records, (tx) => append(store, tx, topic.name, records))
+    storeWith(here, topic, records, (tx) => append(store, tx, topic.name, records))
 
   const fencedPublisher = ({ epoch, name, shard }: PublisherLease): Effect.Effect<Publish, TransportError> => {
     const place = JSON.stringify([name, shard])
@@ -43,7 +41,7 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       if ((store.publishers.get(place) ?? epoch) > epoch) return fenced
       store.publishers.set(place, epoch)
       return (topic, records) =>
-        storeWith(store, accessStore, topic, records, (tx) => {
+        storeWith(here, topic, records, (tx) => {
           tx.checks.push(isLatest)
           append(store, tx, topic.name, records)
         }).pipe(Effect.mapError((error) => (isLatest() ? error : failed("publish", topic.name, fenced))))
@@ -90,13 +88,13 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
       let seen: number
       return Effect.flatMap(
         access("claim", () => {
-          seen = log.appended.version
+          seen = records.changed.version
           const claimed = records.after(position, max)
           cursor.claimed = Math.max(cursor.claimed, claimed[claimed.length - 1]?.offset ?? 0)
           return claimed.map((record) => ({ ...record, attempts: cursor.attempts.get(record.offset) }))
         }),
         (claimed) => {
-          if (claimed.length === 0) return Effect.andThen(log.appended.changed(seen), claim(max))
+          if (claimed.length === 0) return Effect.andThen(records.changed.changed(seen), claim(max))
           position = claimed[claimed.length - 1]!.offset
           return Effect.succeed(claimed)
         }
@@ -275,13 +273,18 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         })
       )
       rebalance()
-      yield* Effect.suspend(() => {
-        const seen = group.membership.version
-        return Effect.andThen(
-          Effect.ignore(accessStore("heartbeat", topic, rebalance)),
-          Effect.raceFirst(group.membership.changed(seen), Effect.sleep(leaseMillis / 3))
-        )
-      }).pipe(Effect.forever, Effect.forkScoped)
+      let seen = group.membership.version
+      const heartbeat = Effect.suspend(() => {
+        seen = group.membership.version
+        return Effect.ignore(accessStore("heartbeat", topic, rebalance))
+      })
+      const beating = Effect.forever(Effect.andThen(heartbeat, Effect.sleep(leaseMillis / 3)), { disableYield: true })
+      const following = Effect.forever(
+        Effect.suspend(() => Effect.andThen(group.membership.changed(seen), heartbeat)),
+        { disableYield: true }
+      )
+      yield* Effect.forkScoped(beating)
+      yield* Effect.forkScoped(following)
       return {
         next: Queue.take(assigned),
         leave: Effect.suspend(() => {
@@ -344,7 +347,9 @@ export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Eff
         })
       })
   }
-})
+}
+
+export const make: Effect.Effect<Transport["Service"], never, MemoryStore> = Effect.map(site, at)
 
 /** In order: whatever was claimed and not settled was not interrupted by a crash. */
 const giveBack = (group: Group, cursor: Cursor): void => {

@@ -1,11 +1,31 @@
 /** What the checks ask of a history. */
 import type { Event, EventOf, History, Violation } from "../../History.ts"
 
-export const only = <Tag extends Event["_tag"]>(history: History, tag: Tag): ReadonlyArray<EventOf<Tag>> =>
-  history.filter((event): event is EventOf<Tag> => event._tag === tag)
+/** Found out once for all checks of a history, and anew where events have been added to it. */
+const once = <A>(find: (history: History) => A): ((history: History) => A) => {
+  const known = new WeakMap<History, { readonly length: number; readonly found: A }>()
+  return (history) => {
+    const before = known.get(history)
+    if (before !== undefined && before.length === history.length) return before.found
+    const found = find(history)
+    known.set(history, { length: history.length, found })
+    return found
+  }
+}
 
-/** A key of a map, for values of any text. */
-export const keyed = (...parts: ReadonlyArray<string | number | undefined>): string => JSON.stringify(parts)
+const byTag = once(
+  (history): ReadonlyMap<Event["_tag"], ReadonlyArray<any>> => Map.groupBy(history, ({ _tag }) => _tag)
+)
+
+export const only = <Tag extends Event["_tag"]>(history: History, tag: Tag): ReadonlyArray<EventOf<Tag>> =>
+  byTag(history).get(tag) ?? []
+
+/** A key of a map, for values of any text: each is preceded by its length. */
+export const keyed = (...parts: ReadonlyArray<string | number | undefined>): string => {
+  let key = ""
+  for (const part of parts) key += typeof part === "string" ? `${part.length}:${part}` : `${part},`
+  return key
+}
 
 export const groupBy = <A>(items: Iterable<A>, key: (item: A) => string): ReadonlyMap<string, ReadonlyArray<A>> =>
   Map.groupBy(items, key)
@@ -33,7 +53,7 @@ export interface RunFacts {
   readonly published: ReadonlyArray<EventOf<"Publish">>
 }
 
-export const runsOf = (history: History): ReadonlyMap<number, RunFacts> => {
+export const runsOf = once((history): ReadonlyMap<number, RunFacts> => {
   const ends = new Map(only(history, "End").map((end) => [end.run, end]))
   const applied = groupBy(only(history, "Apply"), ({ run }) => String(run))
   const committed = groupBy(only(history, "Commit"), ({ run }) => String(run))
@@ -58,7 +78,7 @@ export const runsOf = (history: History): ReadonlyMap<number, RunFacts> => {
       ]
     })
   )
-}
+})
 
 /**
  * Whether the unit of work of a run is in the store: told by its effects where
@@ -91,8 +111,9 @@ export const placeOf = ({ group, offset, partition, topic }: Omit<InPlace, "id">
   keyed(topic, group, partition, offset)
 
 /** The places in the history at which a record was redriven. One that was appended to its partition is known by its id. */
-export const redrivesOf = (history: History): ((of: InPlace) => ReadonlyArray<number>) => {
+export const redrivesOf = once((history): ((of: InPlace) => ReadonlyArray<number>) => {
   const redrives = only(history, "Redrive")
+  if (redrives.length === 0) return () => []
   const inPlace = groupBy(
     redrives.filter(({ appended }) => appended !== true),
     placeOf
@@ -103,20 +124,22 @@ export const redrivesOf = (history: History): ((of: InPlace) => ReadonlyArray<nu
     byId
   )
   return (of) => [...(inPlace.get(placeOf(of)) ?? []), ...(appended.get(byId(of)) ?? [])].map(({ seq }) => seq)
-}
+})
 
 /** Where an attempt may have been counted that nobody saw begin. */
-export const cutsOf = (history: History): History =>
-  history.filter(
-    (event) =>
-      event._tag === "Crash" ||
-      event._tag === "Disconnect" ||
-      // Its lease may be over before its handler begins.
-      (event._tag === "Fault" && event.kind === "delay")
-  )
+export const cutsOf = once(
+  (history): History =>
+    history.filter(
+      (event) =>
+        event._tag === "Crash" ||
+        event._tag === "Disconnect" ||
+        // Its lease may be over before its handler begins.
+        (event._tag === "Fault" && event.kind === "delay")
+    )
+)
 
 /** Runs that began under an epoch when a later one had: of a holder that does not know yet that it is none. */
-export const staleStarts = (history: History): ReadonlySet<EventOf<"Start">> => {
+export const staleStarts = once((history): ReadonlySet<EventOf<"Start">> => {
   const epochs = new Map<string, number>()
   return new Set(
     only(history, "Start").filter(({ epoch, group, partition, topic }) => {
@@ -126,7 +149,7 @@ export const staleStarts = (history: History): ReadonlySet<EventOf<"Start">> => 
       return epoch < latest
     })
   )
-}
+})
 
 /**
  * Whether a node could have lost its leases without knowing it, at some time between two places in the history: it was cut

@@ -80,8 +80,10 @@ export class Node {
     }
   }
 
-  get isUp(): boolean {
-    return this.#now !== undefined
+  /** It runs, and reaches the store. */
+  get isConnected(): boolean {
+    const now = this.#now
+    return now !== undefined && !now.stopping && now.process.state === "running" && now.connection.alive
   }
 
   get running(): number {

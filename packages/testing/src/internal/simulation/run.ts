@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import type * as History from "../../History.ts"
-import type { FaultRates, Plan, ProcessOf, Run, Services } from "../../Simulation.ts"
+import type { Fault, FaultRates, Plan, ProcessOf, Run, Services } from "../../Simulation.ts"
 import { makeTables, type Tables } from "../../Table.ts"
 import { partsWithout } from "../without.ts"
 import { draw } from "./faults.ts"
@@ -60,7 +60,7 @@ const namesOf = (kind: string, count: number) => Array.from({ length: count }, (
 /** Runs a seed, with all that it draws or with what is left of it. */
 export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup, seed)): Promise<Run> => {
   const swarm = new Rng(seed, 5)
-  const world = new World(new Rng(seed, 1), swarm.pick([5, 20, 100, 1000]))
+  const world = new World(new Rng(seed, 1), swarm.pick([8, 30, 100, 1000]))
   const recording = new Recording(world)
   const server = new Process(world)
   const latencies = new Rng(seed, 3)
@@ -122,8 +122,11 @@ export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup,
 
   const quiet = () =>
     clients.every(({ finished }) => finished) && nodes.every(({ running }) => running === 0) && isSettled(store)
+  /** Whether a fault can still happen while nothing is to be done but to renew leases. */
+  const isAhead = ({ at }: Fault) => ("time" in at ? at.time >= world.now : at.operation === "heartbeat")
+  const isIdle = () => quiet() && all.every(({ isConnected }) => isConnected) && !plan.faults.some(isAhead)
   // All faults that there are have happened by then, or never will.
-  await world.run(() => plan.faults.length === 0 && quiet(), setup.during)
+  await world.run(isIdle, setup.during)
   shared.disturbing = false
   for (const node of all) node.revive()
   recording.record({ _tag: "Calm", within: setup.within })
