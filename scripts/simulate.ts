@@ -1,13 +1,15 @@
 /**
  * Runs the scenarios of the simulation over many seeds, on all cores.
  *
- *   npm run simulate -- [--runs N] [--scenario NAME] [--seed N] [--once] [--digest] [--jobs N] [--json] [--html DIRECTORY]
+ *   npm run simulate -- [--runs N] [--scenario NAME] [--seed N] [--once] [--digest [--against FILE]] [--jobs N] [--json]
+ *     [--html DIRECTORY]
  *
  * `--once` runs each seed once instead of twice; `--digest` prints a digest of all histories, to compare machines and
- * versions; `--html` writes a page for each failure.
+ * versions; `--against` compares it with that of another process, whose `--json` is in the file; `--html` writes a page for
+ * each failure.
  */
 import { createHash } from "node:crypto"
-import { mkdirSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
@@ -77,6 +79,7 @@ const main = async (): Promise<void> => {
       html: { type: "string" },
       once: { type: "boolean", default: false },
       digest: { type: "boolean", default: false },
+      against: { type: "string" },
       json: { type: "boolean", default: false }
     }
   })
@@ -141,8 +144,18 @@ const main = async (): Promise<void> => {
     for (const { text } of failures.slice(0, 3)) console.log(`\n${text}`)
     console.log(`${chosen.length} scenarios in ${seconds.toFixed(1)} s, ${failures.length} failures`)
   }
-  process.exit(failures.length === 0 ? 0 : 1)
+  const other = values.against === undefined ? [] : digestsIn(readFileSync(values.against, "utf8"))
+  const different = other.filter(({ digest, runs, scenario }) => {
+    const own = summary.find((one) => one.scenario === scenario)
+    return own === undefined || own.runs !== runs || !("digest" in own) || own.digest !== digest
+  })
+  for (const { scenario } of different) console.error(`${scenario}: not the histories of ${values.against}`)
+  process.exit(failures.length + different.length === 0 ? 0 : 1)
 }
+
+/** What another process has printed, by npm too. */
+const digestsIn = (output: string): ReadonlyArray<{ scenario: string; runs: number; digest: string }> =>
+  JSON.parse(output.split("\n").find((line) => line.startsWith("{"))!).scenarios
 
 const ask = (worker: Worker, chunk: Chunk): Promise<Result> =>
   new Promise((resolve, reject) => {

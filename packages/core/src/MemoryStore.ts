@@ -11,11 +11,12 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as internal from "./internal/memory/store.ts"
-import { CurrentTx } from "./internal/memory/transaction.ts"
+import { CurrentSavepoint, CurrentTx } from "./internal/memory/transaction.ts"
 
 /**
  * The shared state. Opaque.
@@ -52,7 +53,7 @@ export interface Transaction {
   readonly state: "open" | "committed" | "aborted"
   /** Run when it commits, in their order and all at once: they cannot fail. */
   readonly changes: Array<() => void>
-  /** Run when it is aborted. */
+  /** Run when it is aborted, the latest first; those of a savepoint also when that is rolled back. */
   readonly undo: Array<() => void>
   /** Opens when it has ended, in whichever way. */
   readonly ended: Latch.Latch
@@ -76,6 +77,37 @@ export const currentTransaction: Effect.Effect<Transaction | undefined> = Curren
 export const abort = (transaction: Transaction): void => internal.abort(transaction as internal.Tx)
 
 /**
+ * Whether the calling fiber is in a {@link savepoint}.
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export const inSavepoint: Effect.Effect<boolean> = Effect.map(CurrentSavepoint, (id) => id !== undefined)
+
+/**
+ * Runs an effect in a savepoint of the transaction that the calling fiber is in,
+ * as `sql.withTransaction` does in a handler on PostgreSQL: unless it succeeds,
+ * what it has written and published is no part of the transaction, and nothing
+ * else is lost. It dies outside of a transaction.
+ *
+ * **Gotchas**
+ *
+ * Whoever waits for a row that was locked in it waits for the end of the
+ * transaction. At-most-once messages are sent all the same.
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export const savepoint = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(CurrentTx, (tx) => {
+    if (tx === undefined) return Effect.die(new Error("MemoryStore.savepoint is used outside of a transaction"))
+    const { id, rollBack } = internal.savepoint(tx)
+    return Effect.provideService(effect, CurrentSavepoint, id).pipe(
+      Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Effect.sync(rollBack)))
+    )
+  })
+
+/**
  * The store has ended a transaction: it lost the connection, or broke a
  * deadlock. In a handler it is no failure of the message, whose transaction is
  * repeated.
@@ -95,7 +127,8 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>("@surety/
 /**
  * What keeps a promise of the store: `epoch`, that a former holder of a
  * partition settles nothing more; `horizon`, that no record is passed over
- * which commits late.
+ * which commits late; `savepoint`, that what was published in a savepoint that
+ * was rolled back does not leave.
  *
  * @category models
  * @since 0.1.0

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Consumer, MemoryStore, Producer, Surety, Topic, Transaction } from "@surety/core"
-import { Deferred, Effect, Queue, Schedule, Schema } from "effect"
+import { Deferred, Effect, Exit, Queue, Schedule, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { groupKey, takeOver } from "../src/internal/memory/store.ts"
 import {
@@ -205,6 +205,56 @@ describe("afterCommit", () => {
       assert.strictEqual(yield* Queue.size(committed), 0)
       assert.deepStrictEqual(yield* letters(), [])
     }).pipe(Effect.provide(Surety.layerMemory))
+  )
+})
+
+describe("a savepoint", () => {
+  it.effect("that is rolled back takes what was published in it with it, and nothing else", () =>
+    Effect.gen(function* () {
+      const received = yield* Queue.unbounded<string>()
+      const committed = yield* Queue.unbounded<string>()
+      const ledger = Consumer.make(Notes, {
+        group: "readers",
+        handler: Effect.fn(function* ({ id }) {
+          const { afterCommit } = yield* Transaction
+          const inside = (name: string) =>
+            Effect.andThen(Producer.publish(Out, name), afterCommit(Effect.asVoid(Queue.offer(committed, name))))
+          yield* inside(`${id} before`)
+          yield* MemoryStore.savepoint(
+            Effect.gen(function* () {
+              // Released, and lost with the one around it.
+              yield* MemoryStore.savepoint(inside("released"))
+              yield* inside("rolled back")
+              return yield* new Broken()
+            })
+          ).pipe(Effect.ignore)
+          yield* MemoryStore.savepoint(inside(`${id} kept`))
+          yield* inside(`${id} after`)
+        })
+      }).pipe(Consumer.orDeadLetter)
+      const reader = Consumer.make(Out, { group: "readers", handler: (name) => Queue.offer(received, name) })
+      yield* Producer.publish(Notes, note("a"))
+      yield* during(
+        ledger,
+        during(
+          reader,
+          Effect.gen(function* () {
+            assert.deepStrictEqual(yield* takeN(received, 3), ["a before", "a kept", "a after"])
+            yield* quiet
+          })
+        )
+      )
+      assert.strictEqual(yield* Queue.size(received), 0)
+      assert.deepStrictEqual(yield* takeN(committed, 3), ["a before", "a kept", "a after"])
+      assert.strictEqual(yield* Queue.size(committed), 0)
+    }).pipe(Effect.provide(Surety.layerMemory))
+  )
+
+  it.effect("needs a transaction", () =>
+    Effect.gen(function* () {
+      const exit = yield* Effect.exit(MemoryStore.savepoint(Effect.void))
+      assert.isTrue(Exit.hasDies(exit))
+    })
   )
 })
 

@@ -29,8 +29,9 @@
  * run that differs the second time is reported. The store is the in-memory
  * one, which draws offsets when records are written and lets them be read when
  * they have committed, as PostgreSQL does; its locks are those of the inbox and
- * of `Table`. Handlers reach no SQL: they write to `Table`. A seed that passes
- * is evidence and no proof.
+ * of `Table`. Handlers reach no SQL: they write to `Table`, and
+ * `MemoryStore.savepoint` is their inner transaction. A seed that passes is
+ * evidence and no proof.
  *
  * @since 0.1.0
  */

@@ -243,8 +243,10 @@ const put = (
   }
   const own = tables.written.get(transaction) ?? new Map<string, Map<string, unknown>>()
   const rows = own.get(table) ?? new Map<string, unknown>()
+  const [had, before] = [rows.has(key), rows.get(key)]
   tables.written.set(transaction, own.set(table, rows.set(key, value)))
   transaction.changes.push(store)
+  transaction.undo.push(() => void (had ? rows.set(key, before) : rows.delete(key)))
 }
 
 /** Waits until no other transaction holds the row, and holds it. */

@@ -24,6 +24,7 @@ const found: Record<keyof typeof mutations, readonly [scenario: string, invarian
   "inbox check": ["exactly-once", 5],
   "epoch check": ["at-least-once", 10],
   "snapshot bound": ["exactly-once", 4],
+  savepoint: ["savepoints", 2],
   "settle after commit": ["exactly-once", 4],
   "key order": ["exactly-once", 11],
   "claim-time attempt": ["at-least-once", 13]
@@ -48,6 +49,22 @@ describe("without a protection, a violation is found within 500 seeds", () => {
     )
   }
 })
+
+effectIt.live(
+  "a relay that settles what it has not sent yet is found to lose it",
+  () =>
+    Effect.gen(function* () {
+      const { app, options } = scenario("relay")
+      const mutation = mutations["settle after commit"]
+      const all = { ...options, corpus: [], runs: 500, twice: false, shrinks: 0, mutation }
+      const failed = yield* Effect.flip(Simulation.check(app, all))
+      assert.include(
+        failed.run.violations.map((violation) => violation.invariant),
+        4
+      )
+    }),
+  3 * minutes
+)
 
 describe("a failing run", () => {
   effectIt.live(

@@ -73,12 +73,15 @@ export interface Tx {
   /** Told after all that has changed. */
   readonly changed: Set<Signal>
   readonly afterCommit: Array<Effect<void>>
+  /** How many savepoints were made, and those of them that were rolled back. */
+  savepoints: number
+  readonly rolledBack: Set<number>
   readonly ended: Latch.Latch
   state: "open" | "committed" | "aborted"
 }
 
 /** What a test may switch off, to show that it would be missed. */
-export type Protection = "epoch" | "horizon"
+export type Protection = "epoch" | "horizon" | "savepoint"
 
 export interface Store {
   readonly settings: Settings
@@ -146,6 +149,8 @@ export const makeTx = (): Tx => ({
   undo: [],
   changed: new Set(),
   afterCommit: [],
+  savepoints: 0,
+  rolledBack: new Set(),
   ended: Latch.makeUnsafe(false),
   state: "open"
 })
@@ -165,10 +170,28 @@ export const commit = (tx: Tx): boolean => {
 
 export const abort = (tx: Tx): void => {
   if (tx.state !== "open") return
-  for (const undo of tx.undo) undo()
+  for (const undo of tx.undo.reverse()) undo()
   tx.state = "aborted"
   tx.ended.openUnsafe()
   for (const signal of tx.changed) signal.notify()
+}
+
+/** What a transaction has done so far. Returned: what takes back all that it does from here on. */
+export const savepoint = (tx: Tx): { readonly id: number; readonly rollBack: () => void } => {
+  const id = ++tx.savepoints
+  const [checks, changes, undo, afterCommit] = [tx.checks, tx.changes, tx.undo, tx.afterCommit].map(
+    ({ length }) => length
+  )
+  const rollBack = () => {
+    if (tx.state !== "open") return
+    for (const back of tx.undo.splice(undo!).reverse()) back()
+    tx.checks.length = checks!
+    tx.changes.length = changes!
+    tx.afterCommit.length = afterCommit!
+    for (let inner = id; inner <= tx.savepoints; inner++) tx.rolledBack.add(inner)
+    for (const signal of tx.changed) signal.notify()
+  }
+  return { id, rollBack }
 }
 
 /** Invariant 10: what the former holder has open ends without effect before the successor starts. */

@@ -5,3 +5,8 @@ import type { Tx } from "./store.ts"
 export const CurrentTx = Context.Reference<Tx | undefined>("@surety/core/internal/memory/CurrentTx", {
   defaultValue: () => undefined
 })
+
+/** The savepoint of that transaction that the calling fiber is in, the innermost one. */
+export const CurrentSavepoint = Context.Reference<number | undefined>("@surety/core/internal/memory/CurrentSavepoint", {
+  defaultValue: () => undefined
+})

@@ -4,9 +4,10 @@ import { failures } from "./failures.ts"
 import { guarantees } from "./guarantees.ts"
 import { lifecycle } from "./lifecycle.ts"
 import { orders } from "./order.ts"
+import { relays } from "./relay.ts"
 import type { Scenario } from "./scenario.ts"
 
-export const scenarios: ReadonlyArray<Scenario> = [...guarantees, ...failures, ...orders, ...lifecycle].map(
+export const scenarios: ReadonlyArray<Scenario> = [...guarantees, ...failures, ...orders, ...lifecycle, ...relays].map(
   (scenario) => ({
     ...scenario,
     options: {

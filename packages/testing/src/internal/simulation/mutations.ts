@@ -15,6 +15,7 @@ export const mutations = {
   "inbox check": { without: { inbox: () => ({ admit: (_, entries) => Effect.succeed(entries.map(() => true)) }) } },
   "epoch check": { unprotected: ["epoch"] },
   "snapshot bound": { unprotected: ["horizon"] },
+  savepoint: { unprotected: ["savepoint"] },
   "settle after commit": {
     without: {
       assignment: ({ claim, settle }) => ({

@@ -16,6 +16,7 @@ import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import type { Fault, Services } from "../../Simulation.ts"
 import { Tables } from "../../Table.ts"
+import { Elsewhere } from "./elsewhere.ts"
 import { describe } from "./faults.ts"
 import { Observed, type Recording } from "./observing.ts"
 import type { Rng } from "./random.ts"
@@ -27,6 +28,7 @@ export interface Shared {
   readonly recording: Recording
   readonly server: Process
   readonly memoMap: Layer.MemoMap
+  readonly elsewhere: Layer.MemoMap
   readonly tables: Tables["Service"]
   readonly latency: () => number
   readonly program: Rng
@@ -91,7 +93,7 @@ export class Node {
   }
 
   start(): void {
-    const { latency: _, memoMap, program, recording, server, tables, world } = this.#shared
+    const { elsewhere, latency: _, memoMap, program, recording, server, tables, world } = this.#shared
     const process = new Process(world)
     const now: Incarnation = {
       process,
@@ -116,7 +118,8 @@ export class Node {
       Context.make(References.MinimumLogLevel, "None"),
       Context.make(MemoryStore.Node, now.connection),
       Context.make(Interference, this.#around(now)),
-      Context.make(Tables, tables)
+      Context.make(Tables, tables),
+      Context.make(Elsewhere, elsewhere)
     )
     const main = Effect.gen({ self: this }, function* () {
       const services = yield* Layer.buildWithMemoMap(

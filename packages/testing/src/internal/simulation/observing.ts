@@ -70,6 +70,11 @@ export const contentOf = ({
   return (hash >>> 0).toString(16)
 }
 
+/** The transaction of which the calling fiber is in a savepoint. */
+const inSavepointOf = Effect.flatMap(MemoryStore.inSavepoint, (inside) =>
+  inside ? MemoryStore.currentTransaction : Effect.undefined
+)
+
 /** What a node's process does, recorded. */
 export class Observed {
   readonly #recording: Recording
@@ -92,36 +97,45 @@ export class Observed {
   }
 
   readonly publish: Around["publish"] = (topic, records, effect) =>
-    Effect.flatMap(CurrentRuns, ([run]) => {
-      const recording = this.#recording
-      const call = recording.nextCall()
-      const record = (outcome: "ok" | "fail" | "info", joined = false) => {
-        records.forEach((record, index) => {
-          const { id, key } = record
-          recording.record({
-            _tag: "Publish",
-            outcome,
-            node: this.#node,
-            topic,
-            id,
-            key,
-            call,
-            index,
-            run: joined ? run : undefined,
-            content: contentOf(record)
+    Effect.zipWith(CurrentRuns, inSavepointOf, ([run], transaction) => ({ run, transaction })).pipe(
+      Effect.flatMap(({ run, transaction }) => {
+        const recording = this.#recording
+        const call = recording.nextCall()
+        const record = (outcome: "ok" | "fail" | "info", joined = false) => {
+          records.forEach((record, index) => {
+            const { id, key } = record
+            recording.record({
+              _tag: "Publish",
+              outcome,
+              node: this.#node,
+              topic,
+              id,
+              key,
+              call,
+              index,
+              run: joined ? run : undefined,
+              content: contentOf(record)
+            })
           })
-        })
-      }
-      this.#publishing.add(record)
-      return Effect.onExit(effect, (exit) =>
-        Effect.sync(() => {
-          this.#publishing.delete(record)
-          if (Exit.isSuccess(exit)) return record("ok", exit.value === "joined")
-          const error = Cause.findErrorOption(exit.cause)
-          record(error._tag === "Some" && error.value.reason._tag !== "MaybeSent" ? "fail" : "info")
-        })
-      )
-    })
+        }
+        this.#publishing.add(record)
+        return Effect.onExit(effect, (exit) =>
+          Effect.sync(() => {
+            this.#publishing.delete(record)
+            if (Exit.isSuccess(exit)) {
+              const joined = exit.value === "joined"
+              if (!joined || transaction === undefined) return record("ok", joined)
+              // Whether it is published the end of the savepoint tells, or of the transaction.
+              transaction.changes.push(() => record("ok", true))
+              transaction.undo.push(() => record("fail", true))
+              return
+            }
+            const error = Cause.findErrorOption(exit.cause)
+            record(error._tag === "Some" && error.value.reason._tag !== "MaybeSent" ? "fail" : "info")
+          })
+        )
+      })
+    )
 
   readonly consumer: Around["consumer"] = (consumer, effect) => {
     const place = { node: this.#node, topic: consumer.topic.name, group: consumer.settings.group }

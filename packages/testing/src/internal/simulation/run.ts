@@ -71,6 +71,7 @@ export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup,
     recording,
     server,
     memoMap: Layer.makeMemoMapUnsafe(),
+    elsewhere: Layer.makeMemoMapUnsafe(),
     tables: makeTables(),
     latency: () => (latencies.chance(often) ? latencies.between(1, most) : 0),
     program: new Rng(seed, 4),
@@ -84,8 +85,12 @@ export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup,
     Context.make(MemoryStore.Unprotected, new Set(setup.mutation?.unprotected))
   )
   const scope = Scope.makeUnsafe()
-  const built = Effect.runSyncWith(onServer)(Layer.buildWithMemoMap(MemoryStore.layer, shared.memoMap, scope))
-  const store = Context.get(built, MemoryStore.MemoryStore)
+  const stores = [shared.memoMap, shared.elsewhere].map((memoMap) =>
+    Context.get(
+      Effect.runSyncWith(onServer)(Layer.buildWithMemoMap(MemoryStore.layer, memoMap, scope)),
+      MemoryStore.MemoryStore
+    )
+  )
 
   const faultsOf = (name: string) => plan.faults.filter(({ node }) => node === name)
   const nodes = namesOf("node", plan.nodes).map(
@@ -121,7 +126,7 @@ export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup,
   for (const node of all) node.start()
 
   const quiet = () =>
-    clients.every(({ finished }) => finished) && nodes.every(({ running }) => running === 0) && isSettled(store)
+    clients.every(({ finished }) => finished) && nodes.every(({ running }) => running === 0) && stores.every(isSettled)
   /** Whether a fault can still happen while nothing is to be done but to renew leases. */
   const isAhead = ({ at }: Fault) => ("time" in at ? at.time >= world.now : at.operation === "heartbeat")
   const isIdle = () => quiet() && all.every(({ isConnected }) => isConnected) && !plan.faults.some(isAhead)
@@ -137,7 +142,7 @@ export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup,
     violations.push({ invariant, name, message, events: recording.events.slice(-20) })
   }
   if (!settled)
-    violated(19, "convergence", `${unsettled(store, nodes, clients)} after ${setup.within} ms without faults`)
+    violated(19, "convergence", `${unsettled(stores, nodes, clients)} after ${setup.within} ms without faults`)
 
   let expected: Exit.Exit<unknown, unknown> | undefined
   const observer = new Node(
@@ -169,7 +174,7 @@ export const run = async (setup: Setup, seed: number, plan: Plan = planOf(setup,
     if (node.defect !== undefined)
       violated(0, "defect", `${node.name}: ${Cause.pretty(node.defect as Cause.Cause<unknown>)}`)
   }
-  look(store, recording, settled)
+  for (const store of stores) look(store, recording, settled)
   violations.push(...setup.invariants.flatMap((invariant) => invariant(recording.events)))
   return { seed, plan, history: recording.events, violations }
 }
@@ -188,21 +193,26 @@ const isSettled = ({ delayed, groups, logs }: Store): boolean => {
 }
 
 /** What is not over, in words. */
-const unsettled = (store: Store, nodes: ReadonlyArray<Node>, clients: ReadonlyArray<Node>): string => {
+const unsettled = (stores: ReadonlyArray<Store>, nodes: ReadonlyArray<Node>, clients: ReadonlyArray<Node>): string => {
   const busy = nodes
     .filter(({ running }) => running > 0)
     .map(({ name, running }) => `${running} handlers of ${name} run`)
   const working = clients.filter(({ finished }) => !finished).map(({ name }) => `${name} has not ended`)
-  const open = Array.from(store.groups.values()).flatMap(({ cursors, name, topic }) =>
-    cursors.flatMap(({ parked, partition, settled }) => {
-      const lag = store.logs.get(topic)!.partitions[partition]!.count(settled)
-      return lag + parked.size === 0
-        ? []
-        : [`group "${name}" of "${topic}" has ${lag} unsettled and ${parked.size} parked on partition ${partition}`]
-    })
+  const open = stores.flatMap(({ groups, logs }) =>
+    Array.from(groups.values()).flatMap(({ cursors, name, topic }) =>
+      cursors.flatMap(({ parked, partition, settled }) => {
+        const lag = logs.get(topic)!.partitions[partition]!.count(settled)
+        return lag + parked.size === 0
+          ? []
+          : [`group "${name}" of "${topic}" has ${lag} unsettled and ${parked.size} parked on partition ${partition}`]
+      })
+    )
   )
-  const delayed = store.delayed.waiting.length === 0 ? [] : [`${store.delayed.waiting.length} are delayed`]
-  return [...busy, ...working, ...open, ...delayed].join(", ") || "something is not over"
+  const waiting = stores.reduce((total, { delayed }) => total + delayed.waiting.length, 0)
+  return (
+    [...busy, ...working, ...open, ...(waiting === 0 ? [] : [`${waiting} are delayed`])].join(", ") ||
+    "something is not over"
+  )
 }
 
 /** What the store holds at the end. */
