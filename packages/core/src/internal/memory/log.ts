@@ -117,10 +117,8 @@ export const storeWith = (
       Effect.ensuring(Effect.sync(() => abort(transaction)))
     )
   })
-  const stored = Effect.flatMap(CurrentTx, (tx) => (tx === undefined ? writeNow : writeIn("publish", tx)))
-  return Effect.suspend(() =>
-    store.logs.get(topic.name)?.partitions.length === topic.partitions
-      ? stored
-      : Effect.andThen(declareAt(at, topic), stored)
+  return Effect.andThen(
+    declareAt(at, topic),
+    Effect.flatMap(CurrentTx, (tx) => (tx === undefined ? writeNow : writeIn("publish", tx)))
   )
 }
