@@ -4,7 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Consumer, Producer, Topic, Transport } from "@surety/core"
 import { Effect } from "effect"
 import * as SqlClient from "effect/sql/SqlClient"
-import { effect, effects, inDatabase, type Note, note, settled, start, values, Work } from "./support/nodes.ts"
+import { effect, effects, inDatabase, type Note, note, settled, start, value, values, Work } from "./support/nodes.ts"
 
 /** A role with what the documentation names, except for the sequences. */
 const withoutSequences = Effect.gen(function* () {
@@ -36,9 +36,12 @@ describe("a role without privileges on a topic's sequence", () => {
           const role = yield* withoutSequences
           const node = yield* startAs(role)
           const error = yield* Effect.flip(node.run(Producer.publish(Work, note("b"))))
-          const sentence = new RegExp(
-            `permission denied for sequence surety.offset_1: grant USAGE and SELECT on it to ${role}`
-          )
+          // Up to PostgreSQL 16 the server refuses by itself to tell where the sequence is.
+          const sentence = (yield* value<boolean>(
+            "SELECT current_setting('server_version_num')::integer < 170000 AS value"
+          ))
+            ? /permission denied for sequence offset_1/
+            : new RegExp(`permission denied for sequence surety.offset_1: grant USAGE and SELECT on it to ${role}`)
           assert.match(error.message, sentence)
           const refused = yield* Effect.flip(
             sql.withTransaction(
