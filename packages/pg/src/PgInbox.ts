@@ -35,7 +35,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as adoption from "./internal/adoption.ts"
-import { rows } from "./internal/database.ts"
+import { answeredTransaction, asCourtesy, isUnanswered, rows } from "./internal/database.ts"
 import * as deadLetters from "./internal/deadLetters.ts"
 import * as durability from "./internal/durability.ts"
 import {
@@ -122,10 +122,23 @@ const make = Effect.gen(function* () {
         })
       )
 
+    /** Rule 14: a transaction of ours that was given up may still be open on the server, and its repeat would wait for it. */
+    const endOpen = (holder: Holder) =>
+      asCourtesy(
+        db,
+        rows(
+          db.control,
+          `SELECT ${db.schema}.sweep(array_agg(c.id), array_agg($3::bigint)) FROM ${db.schema}.cursor c
+          WHERE c.consumer_group = $1 AND c.partition = $2`,
+          [groups.get(groupKey(holder)) ?? null, holder.partition, holder.epoch]
+        )
+      )
+
     const transaction = <A, E, R>(holder: Holder, body: Effect.Effect<A, E, R>) =>
       Effect.andThen(begin(holder), Effect.tapCause(body, probe)).pipe(
         Effect.mapError((error) => new BodyFailed({ error })),
-        sql.withTransaction,
+        (transaction) => answeredTransaction(db, transaction),
+        Effect.tapError((error) => (isUnanswered(error) ? endOpen(holder) : Effect.void)),
         Effect.mapError((error) =>
           error instanceof BodyFailed ? error.error : toTransportError("transaction", holder.topic)(error)
         ),

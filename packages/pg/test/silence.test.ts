@@ -107,6 +107,49 @@ describe("a connection that falls silent", { concurrent: true }, () => {
 })
 
 describe("a server that does not answer", { concurrent: true }, () => {
+  it.live("a BEGIN does not hold up the partition for ever", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        const { node, other, wire } = yield* onWire(1000)
+        yield* node.consume(consumer)
+        yield* other.publish(note("a"))
+        yield* settled(1)
+        const resume = yield* wire.silence("app", "now")
+        yield* other.publish(note("b"))
+        yield* settled(2)
+        assert.deepStrictEqual(yield* effects, ["a", "b"])
+        // The app's client waits for it as it is closed.
+        yield* resume
+      })
+    )
+  )
+
+  it.live("a COMMIT does not hold up the partition for ever, nor is its session in the way of the repeat", () =>
+    inDatabase(
+      Effect.gen(function* () {
+        yield* values("CREATE TABLE hanging AS SELECT")
+        yield* values(`CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$
+          BEGIN IF EXISTS (SELECT FROM hanging) THEN PERFORM pg_sleep(3600); END IF; RETURN NULL; END $$`)
+        yield* values(
+          "CREATE CONSTRAINT TRIGGER hang AFTER INSERT ON effect INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang()"
+        )
+        const node = yield* start({ lease: 1000 })
+        yield* node.consume(consumer)
+        yield* node.publish(note("a"))
+        yield* until(
+          "the commit hangs",
+          value<boolean>(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active') AS value"
+          )
+        )
+        yield* values("DROP TABLE hanging")
+        yield* values("CREATE TABLE hanging (nothing integer)")
+        yield* settled(1)
+        assert.deepStrictEqual(yield* effects, ["a"])
+      })
+    )
+  )
+
   it.live(
     "does not keep an app from stopping, and its successor has the partition when the lease is over",
     ({ annotate }) =>

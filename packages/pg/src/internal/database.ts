@@ -5,7 +5,9 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Backend from "@surety/core/Backend"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Reactivity from "effect/reactivity/Reactivity"
@@ -128,38 +130,78 @@ export const transaction = <A, E, R>(
     defect instanceof SqlError ? Effect.fail(defect) : Effect.die(defect)
   )
 
+/** A statement was given up: whether it was carried out is not known, or it is about to be. */
+class Unanswered extends Error {
+  readonly _tag = "Unanswered"
+}
+
+export const isUnanswered = (error: unknown): boolean =>
+  error instanceof SqlError && error.reason.cause instanceof Unanswered
+
+/** For how long the server may still be silent. It runs from the start. */
+interface Patience {
+  readonly suspend: () => void
+  readonly renew: () => void
+}
+
 /**
- * Gives a statement up when the server does not answer, so that what only waits
- * for a connection that has fallen silent goes on over another one. The driver
- * cancels it, and drops its connection where that does not help either: for
- * which nobody waits.
+ * Gives up what the server does not answer, so that what only waits for a
+ * connection that has fallen silent goes on over another one. The driver cancels
+ * it, and drops its connection where that does not help either: for which nobody
+ * waits.
  */
+const patiently = <A, E, R>(
+  millis: number,
+  make: (patience: Patience) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> =>
+  Effect.contextWith((context: Context.Context<R>) =>
+    Effect.callback<A, E | SqlError>((resume) => {
+      const over = Deferred.makeUnsafe<void>()
+      let timer: NodeJS.Timeout | undefined
+      const suspend = () => clearTimeout(timer)
+      const renew = () => {
+        timer = setTimeout(() => {
+          const cause = new Unanswered(`it has not answered for ${millis} milliseconds`)
+          const reason = new ConnectionError({ cause, message: cause.message, operation: "query" })
+          resume(Effect.fail(new SqlError({ reason })))
+          Deferred.doneUnsafe(over, Exit.void)
+          fiber.interruptUnsafe()
+        }, millis)
+      }
+      renew()
+      const fiber = Effect.runForkWith(context)(make({ suspend, renew }))
+      fiber.addObserver((exit) => {
+        suspend()
+        resume(exit)
+      })
+      return Effect.raceFirst(Fiber.interrupt(fiber), Deferred.await(over))
+    })
+  )
+
 export const answeredWithin =
   (millis: number) =>
   <A, E>(statement: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
-    Effect.contextWith((context: Context.Context<never>) =>
-      Effect.callback<A, E | SqlError>((resume) => {
-        const fiber = Effect.runForkWith(context)(statement)
-        const timer = setTimeout(() => {
-          const cause = new Error(`it has not answered for ${millis} milliseconds`)
-          const reason = new ConnectionError({ cause, message: cause.message, operation: "query" })
-          resume(Effect.fail(new SqlError({ reason })))
-          fiber.interruptUnsafe()
-        }, millis)
-        fiber.addObserver((exit) => {
-          clearTimeout(timer)
-          resume(exit)
-        })
-        return Effect.andThen(
-          Effect.sync(() => clearTimeout(timer)),
-          Fiber.interrupt(fiber)
-        )
-      })
-    )
+    patiently(millis, () => statement)
+
+const answerMillis = ({ settings }: Database) => Math.max(2 * settings.leaseMillis, 10_000)
 
 /** For the statements that move messages, which wait for no one: however slow the server is, they are repeated. */
 export const answered = <A>(db: Database, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
-  answeredWithin(Math.max(2 * db.settings.leaseMillis, 10_000))(statement)
+  answeredWithin(answerMillis(db))(statement)
+
+/** A transaction of the app's client, whose BEGIN, COMMIT and ROLLBACK are answered, or it is given up. */
+export const answeredTransaction = <A, E, R>(
+  db: Database,
+  body: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> =>
+  patiently(answerMillis(db), ({ renew, suspend }) =>
+    db.sql.withTransaction(
+      Effect.suspend(() => {
+        suspend()
+        return Effect.ensuring(body, Effect.sync(renew))
+      })
+    )
+  )
 
 /** Whether the calling fiber is in a transaction of the app's client. */
 export const inTransaction = ({ sql }: Database): Effect.Effect<boolean> =>
