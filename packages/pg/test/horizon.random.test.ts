@@ -103,7 +103,7 @@ describe("publishers at random", () => {
   it.effect("without the lock some are skipped: the test can fail", () =>
     inLab((lab) =>
       Effect.gen(function* () {
-        yield* lab.switchOff("publish", "PERFORM pg_advisory_xact_lock_shared(", "PERFORM concat(")
+        yield* lab.switchOff("hold_horizon", "pg_advisory_xact_lock_shared(", "concat(")
         const { committed, read } = yield* run(lab, "one")
         assert.isBelow(read.length, committed.size)
       })

@@ -4,6 +4,7 @@
  */
 
 import type { PgClient } from "@effect/sql-pg/PgClient"
+import { partitionOf } from "@surety/core/Backend"
 import type { EncodedRecord } from "@surety/core/Envelope"
 import { InvalidState, OutcomeUnknown, TransportError, type TransportErrorReason } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
@@ -12,7 +13,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import { answered, type Database, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
-import { toColumns } from "./records.ts"
+import { fields, toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
 import type { TopicRow } from "./topics.ts"
 
@@ -34,19 +35,37 @@ export const insert = (
   client: PgClient,
   topic: TopicRow,
   records: ReadonlyArray<EncodedRecord>
-): Effect.Effect<ReadonlySet<number>, TransportError> =>
+): Effect.Effect<ReadonlyArray<number>, TransportError> =>
   Effect.suspend(() => {
-    const columns = toColumns(records, topic.partitions)
-    const stored = rows(
-      client,
-      `SELECT ${db.schema}.publish($1::integer, $2::smallint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[])`,
-      [topic.id, ...columns]
-    )
+    const [text, partitions, params] = records.length === 1 ? single(db, topic, records[0]!) : many(db, topic, records)
+    const stored = rows(client, text, params)
     return (client === db.sql ? stored : answered(db, stored)).pipe(
       Effect.mapError(toTransportError("publish", topic.name)),
-      Effect.as(new Set(columns[0]))
+      Effect.as(partitions)
     )
   })
+
+type Insert = readonly [text: string, partitions: ReadonlyArray<number>, params: ReadonlyArray<unknown>]
+
+const many = ({ schema }: Database, topic: TopicRow, records: ReadonlyArray<EncodedRecord>): Insert => {
+  const columns = toColumns(records, topic.partitions)
+  return [
+    `SELECT ${schema}.publish($1::integer, $2::smallint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[])`,
+    Array.from(new Set(columns[0])),
+    [topic.id, ...columns]
+  ]
+}
+
+/** What is most often published in a transaction of one's own: half the work of a set. */
+const single = ({ schema }: Database, topic: TopicRow, record: EncodedRecord): Insert => {
+  const partition = partitionOf(record, topic.partitions)
+  return [
+    `INSERT INTO ${schema}.log (topic, partition, log_offset, id, key, headers, published_at, payload)
+    VALUES ($1, $2, nextval(${schema}.hold_horizon($1)), $3, $4, $5, $6, $7)`,
+    [partition],
+    [topic.id, partition, ...fields(record)]
+  ]
+}
 
 export type Publisher = (
   topic: TopicRow,

@@ -46,7 +46,11 @@ export const toClaimed = (partition: number, row: ClaimRow): ClaimedRecord => ({
   attempts: row.claims === null ? undefined : { claims: row.claims, failures: row.failures! }
 })
 
-/** What a record is made of, wherever it is stored: one array for each column, from `id` to `payload`. */
+/** What a record is made of, wherever it is stored: from `id` to `payload`. */
+export const fields = ({ headers, id, key, payload, time }: EncodedRecord) =>
+  [escape(id), key === undefined ? null : escape(key), renderHeaders(headers), new Date(time), payload] as const
+
+/** The same of several records: one array for each column. */
 export const fieldColumns = (
   records: ReadonlyArray<EncodedRecord>
 ): readonly [
