@@ -31,7 +31,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { inTransaction, outsideTransaction, rows } from "./internal/database.ts"
+import { afterCommit, inTransaction, joined, outsideTransaction, rows } from "./internal/database.ts"
 import * as delayed from "./internal/delayed.ts"
 import * as durability from "./internal/durability.ts"
 import { toTransportError } from "./internal/errors.ts"
@@ -65,12 +65,8 @@ const make = Effect.gen(function* () {
         yield* checkSizes(declaration, records)
         if (records.length === 0) return
         const topic = yield* declare(declaration)
-        const added = Effect.sync(() => delayedAdded.notify())
-        if (!(yield* inTransaction(db))) {
-          return yield* Effect.andThen(delayed.insert(db, db.control, topic, records, due), added)
-        }
-        yield* delayed.insert(db, db.sql, topic, records, due)
-        yield* db.sql.afterCommit(added)
+        yield* delayed.insert(db, yield* joined(db), topic, records, due)
+        yield* afterCommit(db, () => delayedAdded.notify())
       })
   })
 
@@ -103,7 +99,7 @@ const make = Effect.gen(function* () {
         const topic = yield* declare(declaration)
         if (!(yield* inTransaction(db))) return yield* publish(topic, records, total)
         const partitions = yield* publisher.insert(db, db.sql, topic, records)
-        yield* db.sql.afterCommit(Effect.sync(() => db.signals.stored(topic.id, partitions)))
+        yield* afterCommit(db, () => db.signals.stored(topic.id, partitions))
       }),
     inTransaction: inTransaction(db),
     outsideTransaction: outsideTransaction(db),

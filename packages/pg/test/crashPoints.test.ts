@@ -124,7 +124,7 @@ describe.concurrent("a process that crashes before and after each of its stateme
                 assert.include([1, 2, 3], copies)
               })
           })
-          yield* report("publish", done, ['SELECT "surety".publish('])
+          yield* report("publish", done, ['INSERT INTO "surety".log'])
           assert.isAbove(done.pairs, 0)
         })
       ),

@@ -349,7 +349,7 @@ describe("the log", () => {
   it.effect("it would be skipped, moved without the horizon's lock: the test can fail", () =>
     inLab((lab) =>
       Effect.gen(function* () {
-        yield* lab.switchOff("publish", "PERFORM pg_advisory_xact_lock_shared(", "PERFORM concat(")
+        yield* lab.switchOff("hold_horizon", "pg_advisory_xact_lock_shared(", "concat(")
         yield* later("late")
         const moving = yield* lab.open(move(lab, "late"))
         yield* lab.publish("early")

@@ -279,7 +279,7 @@ describe.concurrent("a publish whose connection is cut at each message", () => {
         const twice: Array<number> = []
         const { messages } = yield* enumerate(processes, "a publish", {
           application: "wire:control",
-          count: (sent) => sent.findLastIndex(({ statement }) => statement?.includes(".publish(")) + 1,
+          count: (sent) => sent.findLastIndex(({ statement }) => statement?.includes("hold_horizon")) + 1,
           flow: ({ at, name }) =>
             Effect.gen(function* () {
               yield* node.publish(note(name))

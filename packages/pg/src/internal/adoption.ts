@@ -11,7 +11,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as assignment from "./assignment.ts"
-import { asCourtesy, type Database, inRealTime, inTransaction, rows } from "./database.ts"
+import { afterCommit, asCourtesy, type Database, inRealTime, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import type { Signals } from "./signals.ts"
 
@@ -211,11 +211,10 @@ const serve = Effect.fnUntraced(function* (
     settle: (offset) =>
       Effect.gen(function* () {
         yield* ours.settle(offset)
-        const told = Effect.sync(() => {
+        yield* afterCommit(db, () => {
           settled = Math.max(settled, offset)
           advanced.notify()
         })
-        yield* (yield* inTransaction(db)) ? db.sql.afterCommit(told) : told
       }),
     release: asCourtesy(
       db,

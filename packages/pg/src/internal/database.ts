@@ -207,6 +207,16 @@ export const answeredTransaction = <A, E, R>(
 export const inTransaction = ({ sql }: Database): Effect.Effect<boolean> =>
   Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
 
+/**
+ * Does something after the commit of the transaction that the calling fiber is in, or at once outside of one. The client copies the services of the
+ * caller several times for that, which is most of the cost: here none of them is needed.
+ */
+export const afterCommit = ({ sql }: Database, task: () => void): Effect.Effect<void> =>
+  Effect.updateContext(sql.afterCommit(Effect.sync(task)), (context: Context.Context<never>) => {
+    const transaction = Context.getOption(context, sql.transactionService)
+    return Option.isSome(transaction) ? Context.make(sql.transactionService, transaction.value) : Context.empty()
+  })
+
 /** Runs an effect as if its fiber were in no transaction of the app's client. */
 export const outsideTransaction =
   ({ sql }: Database) =>

@@ -2,7 +2,6 @@
 import type { DeadLetter } from "@surety/core/DeadLetters"
 import type { Database } from "./database.ts"
 import { fieldColumns, type Row, toRecord } from "./records.ts"
-import { nullText } from "./text.ts"
 
 /** What errors say is for readers, and need not come back as it was. */
 const printable = (text: string): string => text.replaceAll("\0", "\\0").toWellFormed()
@@ -39,7 +38,7 @@ export const insertSelect = (db: Database, group: string, from: string, first: n
     consumer_group, partition, log_offset, id, key, headers, published_at, payload,
     failure_tag, failure_message, failure_cause, attempts, dead_at
   )
-  SELECT ${group}, d.partition, d.log_offset, d.id, nullif(d.key, '${nullText}'), d.headers, d.published_at, d.payload,
+  SELECT ${group}, d.partition, d.log_offset, d.id, d.key, d.headers, d.published_at, d.payload,
     d.failure_tag, d.failure_message, d.failure_cause, d.attempts, d.dead_at
   FROM ${from}unnest(${types.map((type, index) => `$${first + index}::${type}`).join(", ")}) AS d(
     partition, log_offset, id, key, headers, published_at, payload,

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { answered, background, type Database, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
-import { toColumns } from "./records.ts"
+import { partitionsOf, toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
 import type { TopicRow } from "./topics.ts"
 
@@ -37,7 +37,7 @@ export const insert = (
         topic.id,
         due._tag === "After" ? due.millis : null,
         due._tag === "At" ? Math.max(0, due.millis) : null,
-        ...toColumns(records, topic.partitions)
+        ...toColumns(records, partitionsOf(records, topic))
       ]
     )
   ).pipe(Effect.mapError(toTransportError("publish", topic.name)), Effect.asVoid)

@@ -13,7 +13,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import { answered, type Database, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
-import { fields, toColumns } from "./records.ts"
+import { fields, partitionsOf, toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
 import type { TopicRow } from "./topics.ts"
 
@@ -48,11 +48,11 @@ export const insert = (
 type Insert = readonly [text: string, partitions: ReadonlyArray<number>, params: ReadonlyArray<unknown>]
 
 const many = ({ schema }: Database, topic: TopicRow, records: ReadonlyArray<EncodedRecord>): Insert => {
-  const columns = toColumns(records, topic.partitions)
+  const partitions = partitionsOf(records, topic)
   return [
     `SELECT ${schema}.publish($1::integer, $2::smallint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[])`,
-    Array.from(new Set(columns[0])),
-    [topic.id, ...columns]
+    Array.from(new Set(partitions)),
+    [topic.id, ...toColumns(records, partitions)]
   ]
 }
 

@@ -1,8 +1,11 @@
 /** Records as the columns of the log, and back. */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
 import { partitionOf } from "@surety/core/Backend"
 import type { EncodedRecord, Headers, StoredRecord } from "@surety/core/Envelope"
 import type { ClaimedRecord } from "@surety/core/Transport"
-import { escape, escapeOptional, unescape } from "./text.ts"
+import * as Result from "effect/Result"
+import { escape, unescape } from "./text.ts"
+import type { TopicRow } from "./topics.ts"
 
 /** A function that remembers its last result: records that were published together mostly share their headers. */
 const remembering = <A, B>(f: (input: A) => B): ((input: A) => B) => {
@@ -51,31 +54,28 @@ export const fields = ({ headers, id, key, payload, time }: EncodedRecord) =>
   [escape(id), key === undefined ? null : escape(key), renderHeaders(headers), new Date(time), payload] as const
 
 /** The same of several records: one array for each column. */
-export const fieldColumns = (
-  records: ReadonlyArray<EncodedRecord>
-): readonly [
-  ids: Array<string>,
-  keys: Array<string>,
-  headers: Array<string>,
-  times: Array<Date>,
-  payloads: Array<Uint8Array>
-] => [
-  records.map(({ id }) => escape(id)),
-  records.map(({ key }) => escapeOptional(key)),
-  records.map(({ headers }) => renderHeaders(headers)),
-  records.map(({ time }) => new Date(time)),
-  records.map(({ payload }) => payload)
-]
+export const fieldColumns = (records: ReadonlyArray<EncodedRecord>): ReadonlyArray<PgTypes.Parameter> => {
+  const rows = records.map(fields)
+  return columnTypes.map((type, column) =>
+    array(
+      type,
+      rows.map((row) => row[column])
+    )
+  )
+}
+
+const { bytea, int2, text, timestamptz } = PgTypes.OID
+const columnTypes = [text, text, text, timestamptz, bytea]
+
+/** An array whose type is told: the client would look at each element to find it out, and could not where all are NULL. */
+const array = (elementOid: number, values: ReadonlyArray<unknown>): PgTypes.Parameter =>
+  Result.getOrThrow(PgTypes.array(values, elementOid))
+
+export const partitionsOf = (records: ReadonlyArray<EncodedRecord>, { partitions }: TopicRow): ReadonlyArray<number> =>
+  records.map((record) => partitionOf(record, partitions))
 
 /** One array for each column, in the order of the parameters of `publish`. */
 export const toColumns = (
   records: ReadonlyArray<EncodedRecord>,
-  partitions: number
-): readonly [
-  partitions: Array<number>,
-  ids: Array<string>,
-  keys: Array<string>,
-  headers: Array<string>,
-  times: Array<Date>,
-  payloads: Array<Uint8Array>
-] => [records.map((record) => partitionOf(record, partitions)), ...fieldColumns(records)]
+  partitions: ReadonlyArray<number>
+): ReadonlyArray<PgTypes.Parameter> => [array(int2, partitions), ...fieldColumns(records)]

@@ -7,7 +7,7 @@ import * as deadLetters from "./deadLetters.ts"
 import { toTransportError } from "./errors.ts"
 import { type ClaimRow, fieldColumns, toClaimed } from "./records.ts"
 import type { Signals } from "./signals.ts"
-import { nullText, unescape } from "./text.ts"
+import { unescape } from "./text.ts"
 
 interface ParkedRow {
   readonly log_offset: bigint
@@ -68,7 +68,7 @@ export const make = (
           "park",
           `WITH held AS (SELECT consumer_group, partition FROM ${db.schema}.cursor WHERE ${held} FOR NO KEY UPDATE),
           due AS (
-            SELECT p.log_offset, p.id, nullif(p.key, '${nullText}') AS key, p.headers, p.published_at, p.payload,
+            SELECT p.log_offset, p.id, p.key, p.headers, p.published_at, p.payload,
               CASE WHEN p.due_at >= 0 THEN to_timestamp(p.due_at / 1000.0) END AS due_at
             FROM unnest($4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bytea[])
               AS p(log_offset, due_at, id, key, headers, published_at, payload)

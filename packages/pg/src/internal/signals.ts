@@ -9,7 +9,9 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { answered, background, type Database, rows } from "./database.ts"
 
+/** How long what is stored waits for a notification after the last one: the longer, the more publishes had shared that. */
 const coalesceMillis = 5
+const maxCoalesceMillis = 20
 const reconnectMillis = 1000
 const listenMillis = 10_000
 
@@ -40,16 +42,21 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
 
     const pending = new Map<number, Set<number>>()
     const outgoing = new Signal()
+    let announced = 0
     const announce = Effect.suspend(() => {
       const seen = outgoing.version
       if (pending.size === 0) return outgoing.changed(seen)
+      const rest = Math.min((seen - announced) * coalesceMillis, maxCoalesceMillis)
+      announced = seen
       const payloads = Array.from(pending, ([topic, which]) => `t${topic}:${Array.from(which).join(",")}`)
       pending.clear()
-      const notify = rows(db.control, "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", [
-        db.channel,
-        payloads
-      ])
-      return answered(db, notify).pipe(Effect.ignore, Effect.andThen(Effect.sleep(coalesceMillis)))
+      // What a crash loses, nobody waits for: the commit of a notification need not reach the disk.
+      const notify = rows(
+        db.control,
+        `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, payload) FROM unnest($2::text[]) AS payload`,
+        [db.channel, payloads]
+      )
+      return answered(db, notify).pipe(Effect.ignore, Effect.andThen(Effect.sleep(rest)))
     })
 
     const receive = (payload: string): void => {

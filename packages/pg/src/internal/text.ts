@@ -10,11 +10,6 @@ export const escape = (text: string): string =>
 export const unescape = (text: string): string =>
   text.includes("\\") ? text.replace(/\\(.)/g, (_, char: string) => (char === "0" ? "\0" : char)) : text
 
-/** An optional text, where an array of nothing but NULL would have no type: as in COPY, and no escaped text looks like it. */
-export const nullText = "\\N"
-
-export const escapeOptional = (text: string | undefined): string => (text === undefined ? nullText : escape(text))
-
 /** An entry of an index has at most 2,704 bytes: longer ids are known by their hash, which no escaped text looks like. */
 export const inboxKey = (id: string): string =>
   Buffer.byteLength(id) <= 512 ? escape(id) : `\\h${createHash("sha256").update(id).digest("hex")}`

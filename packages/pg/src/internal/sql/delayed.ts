@@ -1,5 +1,4 @@
 /** Delayed delivery: what is stored now, and becomes part of the log at its time. */
-import { nullText } from "../text.ts"
 import { bodyQuote, byIndex, literal, type Names } from "./common.ts"
 
 export const delayedFunctions = ({ schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
@@ -12,7 +11,7 @@ DECLARE
   v_due timestamptz := coalesce(to_timestamp(p_at / 1000), clock_timestamp() + p_after * interval '1 millisecond');
 BEGIN
   INSERT INTO ${s}.delayed (topic, due_at, partition, id, key, headers, published_at, payload)
-  SELECT p_topic, v_due, r.partition, r.id, nullif(r.key, '${nullText}'), r.headers, r.published_at, r.payload
+  SELECT p_topic, v_due, r.partition, r.id, r.key, r.headers, r.published_at, r.payload
   FROM (
     SELECT * FROM unnest(p_partitions, p_ids, p_keys, p_headers, p_times, p_payloads)
       WITH ORDINALITY AS u(partition, id, key, headers, published_at, payload, ord)

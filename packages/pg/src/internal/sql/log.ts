@@ -1,5 +1,4 @@
 /** Topics, and the publish horizon (POSTGRES.md, section A). */
-import { nullText } from "../text.ts"
 import { bodyQuote, invalidStateCode, literal, type Names, standbyCode } from "./common.ts"
 
 export const logFunctions = ({ schema: s }: Names, body = bodyQuote(s)): ReadonlyArray<string> => [
@@ -110,7 +109,7 @@ DECLARE
   v_sequence regclass := ${s}.hold_horizon(p_topic);
 BEGIN
   INSERT INTO ${s}.log (topic, partition, log_offset, id, key, headers, published_at, payload)
-  SELECT p_topic, r.partition, nextval(v_sequence), r.id, nullif(r.key, '${nullText}'), r.headers, r.published_at, r.payload
+  SELECT p_topic, r.partition, nextval(v_sequence), r.id, r.key, r.headers, r.published_at, r.payload
   FROM (
     SELECT * FROM unnest(p_partitions, p_ids, p_keys, p_headers, p_times, p_payloads)
       WITH ORDINALITY AS u(partition, id, key, headers, published_at, payload, ord)
