@@ -9,8 +9,9 @@ import * as Server from "./server.ts"
 import type { Database, Opened, System } from "./system.ts"
 import { rowName, type Size, type Workload } from "./workload.ts"
 
-/** After a warm-up, which is not counted. */
+/** After a warm-up with a share of the messages, which is not counted. */
 const repetitions = 3
+const warmUpShare = 0.1
 
 interface Contestant {
   readonly system: System
@@ -38,24 +39,26 @@ const measure = Effect.fnUntraced(function* (
 ) {
   const failures: Array<Failure> = []
   const taking = contestants.flatMap((contestant) => {
-    const run =
+    const of = (size: Size) =>
       workload.of === undefined || workload.of === contestant.system.role
         ? workload.run(contestant.opened, contestant.database, size)
         : undefined
-    return run === undefined ? [] : [{ contestant, run, values: [] as Array<ReadonlyArray<number>>, failed: false }]
+    const run = of(size)
+    const warmUp = of({ ...size, messages: size.messages * warmUpShare })
+    if (run === undefined || warmUp === undefined) return []
+    return [{ contestant, run, warmUp, values: [] as Array<ReadonlyArray<number>>, failed: false }]
   })
   const last = workload.once === true ? 0 : repetitions
   for (let repetition = 0; repetition <= last; repetition++) {
     for (const part of taking) {
       if (part.failed) continue
       const { name } = part.contestant.system
-      yield* show(
-        `${workload.name}: ${name}, ${last > 0 && repetition === 0 ? "warming up" : `${repetition} of ${last}`}`
-      )
+      const warmingUp = last > 0 && repetition === 0
+      yield* show(`${workload.name}: ${name}, ${warmingUp ? "warming up" : `${repetition} of ${last}`}`)
       yield* reset(part.contestant).pipe(
-        Effect.andThen(part.run.measure),
+        Effect.andThen((warmingUp ? part.warmUp : part.run).measure),
         Effect.scoped,
-        Effect.tap((values) => Effect.sync(() => (last === 0 || repetition > 0) && part.values.push(values))),
+        Effect.tap((values) => Effect.sync(() => warmingUp || part.values.push(values))),
         Effect.catch((error) =>
           Effect.sync(() => {
             part.failed = true

@@ -6,12 +6,14 @@ import type { Delivering, Part } from "../system.ts"
 import { type Size, Wrong } from "../workload.ts"
 
 const everyMillis = 10
+/** They take as long as their pace says: of all workloads' messages, so many suffice. */
+const share = 1 / 40
 const patience = "30 seconds"
 
 /** Returns p50 and p99, in milliseconds from the call of publish to that of the handler. */
 export const delivering = Effect.fnUntraced(function* (part: Part<Delivering>, size: Size) {
   const { consume, publish } = yield* part.begin
-  const messages = Message.make(size.quick ? 100 : 500)
+  const messages = Message.make(Math.ceil(size.messages * share))
   const [first, ...timed] = messages
   const published = new Float64Array(messages.length)
   const latencies = new Map<number, number>()
