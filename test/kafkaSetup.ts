@@ -7,6 +7,9 @@
 import * as TestKafka from "@surety/testing/TestKafka"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 
+// Rule 12 of KAFKA.md: it is read when a process starts, as those of the tests do after this.
+process.env.UV_THREADPOOL_SIZE ??= "32"
+
 export default async () => {
   const missing = TestKafka.unavailable()
   if (missing !== undefined) {

@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
  *
  * - `NotInstalled`: the package `@confluentinc/kafka-javascript`, or its native binary, is missing
  * - `Unreachable`: no broker answered
- * - `Refused`: the brokers refuse the credentials, or the connection's protocol
+ * - `Refused`: the brokers refuse the credentials, or their certificate is not trusted
  * - `InvalidSettings`: the client does not take the settings
  *
  * @category errors

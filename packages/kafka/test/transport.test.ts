@@ -184,6 +184,24 @@ describeKafka("KafkaTransport", () => {
     }).pipe(Effect.provide(TestKafka.layerWith({ sasl: { username: "app", password: "right" } })))
   )
 
+  it.live("a cluster that demands TLS is reached by those that trust it, and by no others", () =>
+    Effect.gen(function* () {
+      const { bootstrapServers, certificate } = yield* TestKafka.TestKafka
+      const transport = (tls: KafkaClient.Options["tls"]) =>
+        KafkaTransport.layer({ acks: "all" }).pipe(Layer.provide(layerClient({ bootstrapServers, tls })))
+      const topic = { name: "encrypted", partitions: 1 }
+      const claimed = yield* Effect.gen(function* () {
+        const { publish } = yield* Transport.Transport
+        yield* publish(topic, [record("inside")])
+        return yield* claimAll(topic, 1)
+      }).pipe(Effect.provide(transport({ ca: certificate })))
+      assert.strictEqual(claimed[0]!.id, "inside")
+      // The system's authorities do not vouch for it.
+      const untrusted = yield* Effect.flip(Effect.scoped(Layer.build(transport(true))))
+      assert.deepInclude(untrusted, { _tag: "KafkaClientError", reason: "Refused" })
+    }).pipe(Effect.provide(TestKafka.layerWith({ tls: true })))
+  )
+
   it.live("a cluster that is not there is unreachable", () =>
     Effect.gen(function* () {
       const unreachable = KafkaClient.layer({ bootstrapServers: "127.0.0.1:1" })

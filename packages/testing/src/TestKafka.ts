@@ -45,6 +45,8 @@ export interface Options {
   readonly settings?: Readonly<Record<string, string>> | undefined
   /** Demands SASL/PLAIN with these credentials. */
   readonly sasl?: { readonly username: string; readonly password: string } | undefined
+  /** Demands TLS, with a key of its own, which is made for it: `TestKafka.certificate` says whom to trust. */
+  readonly tls?: boolean | undefined
   /**
    * More listeners, each of which tells its clients to come back to one of these
    * ports of 127.0.0.1: those of proxies that a test can cut.
@@ -64,6 +66,8 @@ export class TestKafka extends Context.Service<
     readonly bootstrapServers: string
     /** The ports behind `Options.advertised`, in their order: where proxies connect to. */
     readonly listeners: ReadonlyArray<number>
+    /** Whom its clients must trust, in PEM, where it demands TLS. */
+    readonly certificate: string | undefined
     /** Whether the broker is ours to stop. */
     readonly embedded: boolean
     /** Stops the broker, and returns when it has exited. Its ports and data are kept. */
@@ -99,7 +103,10 @@ const unreachable = (servers: string, cause: unknown) =>
 
 /** By the client's own metadata, not by a line of a log. */
 const ready = (broker: Broker, servers: string, sasl: Options["sasl"]): Effect.Effect<void, TestKafkaError> =>
-  Effect.tryPromise({ try: () => answers(servers, sasl), catch: (cause) => unreachable(servers, cause) }).pipe(
+  Effect.tryPromise({
+    try: () => answers(servers, { sasl, ca: broker.certificate }),
+    catch: (cause) => unreachable(servers, cause)
+  }).pipe(
     Effect.retry({
       schedule: Schedule.spaced("100 millis"),
       times: 300,
@@ -138,6 +145,7 @@ export const layerWith = (options: Options): Layer.Layer<TestKafka, TestKafkaErr
       return TestKafka.of({
         bootstrapServers,
         listeners: broker.listeners.slice(1).map(({ port }) => port),
+        certificate: broker.certificate,
         embedded: true,
         stop,
         start,
@@ -177,6 +185,7 @@ const layerServers = (bootstrapServers: string): Layer.Layer<TestKafka, TestKafk
       return TestKafka.of({
         bootstrapServers,
         listeners: [],
+        certificate: undefined,
         embedded: false,
         stop: () => notEmbedded,
         start: notEmbedded,

@@ -7,7 +7,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Options, Sasl, Tls } from "../KafkaClient.ts"
 import { KafkaClientError } from "../KafkaClientError.ts"
-import { type Client, type Consumer, end, type KafkaError, type Library, load } from "./librdkafka.ts"
+import { type Client, type Consumer, end, type KafkaError, type Library, load, share } from "./librdkafka.ts"
 
 export interface Cluster {
   readonly library: Library
@@ -62,7 +62,7 @@ const millis = (duration: Duration.Input | undefined, otherwise: Duration.Input)
 const refused = (cause: KafkaError) =>
   new KafkaClientError({
     reason: "Refused",
-    message: `the cluster refuses the connection: ${cause.message}; check the credentials, and whether it wants TLS`,
+    message: `the connection is refused: ${cause.message}; check the credentials, the certificates, and whether the cluster wants TLS`,
     cause
   })
 
@@ -71,6 +71,12 @@ const flushMillis = 2_000
 
 const disconnect = (client: Client.Client<any>, done: () => void) =>
   "flush" in client ? client.disconnect(flushMillis, done) : client.disconnect(done)
+
+/** A consumer calls back when it is asked for messages, of which it has none by then. Not to be interrupted (rule 13). */
+const serve = (client: Client.Client<any>): Effect.Effect<void> =>
+  "consume" in client
+    ? Effect.callback<void>((resume) => (client as Client.KafkaConsumer).consume(1, () => resume(Effect.void)))
+    : Effect.void
 
 /** Connects a client, and tells refused credentials from a cluster that does not answer. */
 export const connect = <C extends Client.Client<any>>(
@@ -88,7 +94,7 @@ export const connect = <C extends Client.Client<any>>(
         "event.error" as never,
         ((error: KafkaError) => {
           // As an event it has lost its code.
-          if (!/authentication failure/i.test(error.message) || refusal !== undefined) return
+          if (!/authentication failure|ssl error/i.test(error.message) || refusal !== undefined) return
           refusal = error
           clearInterval(polling)
           resume(Effect.fail(refused(error)))
@@ -111,7 +117,9 @@ export const connect = <C extends Client.Client<any>>(
       })
     }),
     (client) =>
-      Effect.suspend(() => (client.isConnected() ? end(client, (done) => disconnect(client, done)) : Effect.void))
+      Effect.suspend(() =>
+        client.isConnected() ? end(client, (done) => disconnect(client, done), serve(client)) : Effect.void
+      )
   )
 
 /** Settings that the library does not know, or values that it does not take, throw. */
@@ -142,14 +150,9 @@ export const make = Effect.fnUntraced(function* (
   }
   const library = yield* load
   const first = yield* connect(yield* create(() => new library.Producer(connection as never)), 30_000)
-  const admin = yield* Effect.acquireRelease(
-    create(() => library.AdminClient.createFrom(first)),
-    (admin) =>
-      end(admin, (done) => {
-        admin.disconnect()
-        done()
-      })
-  )
+  // It ends with the client that it works through.
+  const admin = yield* create(() => library.AdminClient.createFrom(first))
+  share(admin, first)
   const readers = yield* RcMap.make({
     lookup: (groupId: string) =>
       Effect.flatMap(

@@ -2,7 +2,7 @@
 import { Fenced, TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import { reasonOf } from "./errors.ts"
-import { type Client, type Consumer, codes, type KafkaError } from "./librdkafka.ts"
+import { ask, type Client, type Consumer, codes, type KafkaError } from "./librdkafka.ts"
 
 export type Offset = Client.TopicPartitionOffsetAndMetadata
 
@@ -28,6 +28,7 @@ export class Commits {
   readonly #group: string
   #pending: Array<Pending> = []
   #waiting: ReadonlyArray<Pending> = []
+  #answered = () => {}
 
   constructor(consumer: Consumer, topic: string, group: string) {
     this.#consumer = consumer
@@ -55,6 +56,7 @@ export class Commits {
     for (const { holder, resume } of all) if (!holder.held) resume(Effect.fail(this.fenced(holder, "settle")))
     if (ours.length === 0) return
     this.#waiting = ours
+    this.#answered = ask(this.#consumer)
     try {
       this.#consumer.commit(ours.map(({ offset }) => offset))
     } catch (error) {
@@ -66,6 +68,8 @@ export class Commits {
   answered(error: KafkaError | undefined): void {
     const waiting = this.#waiting
     this.#waiting = []
+    this.#answered()
+    this.#answered = () => {}
     for (const { holder, resume } of waiting) {
       resume(error === undefined ? Effect.void : Effect.fail(this.#errorOf(holder, error)))
     }

@@ -1,7 +1,7 @@
 /** The native client, loaded where it is there, and its callbacks as effects. */
 import type * as Client from "@confluentinc/kafka-javascript"
-import { Signal } from "@surety/core/Backend"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { KafkaClientError } from "../KafkaClientError.ts"
 
 export type { Client }
@@ -27,75 +27,83 @@ export const load: Effect.Effect<Library, KafkaClientError> = Effect.tryPromise(
     })
 })
 
-/** The functions of a client that have been called, and have not called back. */
-class Open {
-  readonly #signal = new Signal()
-  #count = 0
-  closed = false
-
-  begin(): void {
-    this.#count++
-  }
-
-  end(): void {
-    if (--this.#count === 0) this.#signal.notify()
-  }
-
-  get none(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const seen = this.#signal.version
-      return this.#count === 0 ? Effect.void : Effect.andThen(this.#signal.changed(seen), this.none)
-    })
-  }
+/** How many functions of a client have been called, and have not called back. */
+interface Calls {
+  open: number
+  closed: boolean
 }
 
-const open = new WeakMap<object, Open>()
+const calls = new WeakMap<object, Calls>()
 
-const openOf = (client: object): Open => {
-  const known = open.get(client) ?? new Open()
-  open.set(client, known)
+const callsOf = (client: object): Calls => {
+  const known = calls.get(client) ?? { open: 0, closed: false }
+  calls.set(client, known)
   return known
+}
+
+/** A client that works through another one, and ends with it. */
+export const share = (client: object, through: object): void => void calls.set(client, callsOf(through))
+
+/** A client is asked for something, and is not ended before it has answered. Returns what tells that it has. */
+export const ask = (...clients: ReadonlyArray<object>): (() => void) => {
+  const asked = clients.map(callsOf)
+  for (const each of asked) each.open++
+  return () => {
+    for (const each of asked) each.open--
+  }
 }
 
 /**
  * A function of a client, whose callback is its end: it cannot be interrupted,
- * only no longer be waited for.
+ * only no longer be waited for. `others` are clients that it uses as well.
  */
 export const call = <A>(
   client: object,
-  begin: (callback: (error: KafkaError | null | undefined, value?: A) => void) => unknown
+  begin: (callback: (error: KafkaError | null | undefined, value?: A) => void) => unknown,
+  ...others: ReadonlyArray<object>
 ): Effect.Effect<A, KafkaError> =>
   Effect.callback<A, KafkaError>((resume) => {
-    const calls = openOf(client)
-    if (calls.closed) return resume(Effect.fail({ code: codes.state, message: "the client is closed" } as KafkaError))
-    calls.begin()
+    if ([client, ...others].some((each) => callsOf(each).closed)) {
+      return resume(Effect.fail({ code: codes.state, message: "the client is closed" } as KafkaError))
+    }
+    const answered = ask(client, ...others)
     try {
       begin((error, value) => {
-        calls.end()
+        answered()
         resume(error === null || error === undefined ? Effect.succeed(value as A) : Effect.fail(error))
       })
     } catch (error) {
-      calls.end()
+      answered()
       resume(Effect.fail(error as KafkaError))
     }
   })
 
-/** How long the end of a client waits for what it has been asked to do. */
-const patience = "30 seconds"
+/** How long is waited for the end of a client. */
+const patience = "3 seconds"
 
 /**
  * Ends a client. Rule 13: once, and not in the middle of anything, which would
- * end the process; one that does not come to its end is left behind instead.
+ * end the process. One that does not answer, since it is cut off from its
+ * brokers, is ended in the background, once it does: librdkafka repeats a commit
+ * until they are back, and its own close would hold a thread for so long.
+ * `serve` lets a client call back that does so only when it is asked to.
  */
-export const end = (client: object, disconnect: (callback: () => void) => void): Effect.Effect<void> =>
+export const end = (
+  client: object,
+  disconnect: (callback: () => void) => void,
+  serve: Effect.Effect<void> = Effect.void
+): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const calls = openOf(client)
-    calls.closed = true
-    return Effect.timeoutOption(calls.none, patience)
-  }).pipe(
-    Effect.flatMap((ended) =>
-      ended._tag === "Some" ? Effect.callback<void>((resume) => disconnect(() => resume(Effect.void))) : Effect.void
+    const asked = callsOf(client)
+    asked.closed = true
+    const answered: Effect.Effect<void> = Effect.suspend(() =>
+      asked.open === 0 ? Effect.void : serve.pipe(Effect.andThen(Effect.sleep("50 millis")), Effect.andThen(answered))
     )
+    const disconnected = Effect.callback<void>((resume) => disconnect(() => resume(Effect.void)))
+    return Effect.forkDetach(Effect.andThen(answered, disconnected))
+  }).pipe(
+    Effect.flatMap((ending) => Effect.timeoutOption(Fiber.await(ending), patience)),
+    Effect.asVoid
   )
 
 /** Codes of errors. Those below zero are the client's own, the others the protocol's. */

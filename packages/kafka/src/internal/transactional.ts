@@ -43,9 +43,9 @@ class Aborted {
   }
 }
 
-/** Rule 2: what is to be done is told by the error's flags. One that has none is the end of the producer. */
+/** Rule 2: what is to be done is told by the error's flags. One that has none is the end of the producer. To be interrupted between tries alone. */
 const byFlags = (effect: Effect.Effect<void, KafkaError>): Effect.Effect<void, Aborted | Unusable> =>
-  effect.pipe(
+  Effect.uninterruptible(effect).pipe(
     Effect.retry({
       schedule: Schedule.spaced("100 millis"),
       while: ({ isFatal, isRetriable, isTxnRequiresAbort }) =>
@@ -55,6 +55,9 @@ const byFlags = (effect: Effect.Effect<void, KafkaError>): Effect.Effect<void, A
       error.isTxnRequiresAbort === true && error.isFatal !== true ? new Aborted(error) : new Unusable(error)
     )
   )
+
+/** How long a function waits for the brokers, in a thread of the pool, before it is called again. */
+const patience = 5_000
 
 export class TransactionalProducer {
   readonly #producer: Producer
@@ -88,7 +91,7 @@ export class TransactionalProducer {
         }),
         connectFailed(operation, topic)
       )
-      yield* call<void>(producer.raw, (callback) => producer.raw.initTransactions(10_000, callback)).pipe(
+      yield* call<void>(producer.raw, (callback) => producer.raw.initTransactions(patience, callback)).pipe(
         Effect.retry({ times: 2, while: ({ isRetriable }) => isRetriable === true }),
         Effect.mapError(failure(operation, topic))
       )
@@ -99,7 +102,8 @@ export class TransactionalProducer {
   /**
    * Runs `body` in a transaction, which commits if it succeeds, and `settled`
    * with it. A retryable error says that the transaction did not take place; after
-   * any other one the producer may be unusable.
+   * any other one the producer may be unusable, and so it is after an interrupt
+   * while the brokers do not answer.
    */
   run<A, E, R>(
     body: (send: Send) => Effect.Effect<A, E, R>,
@@ -111,7 +115,13 @@ export class TransactionalProducer {
     const send: Send = (topic, outgoing) => this.#producer.hand(this.#operation, topic, outgoing)
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
-        yield* this.#step(call<void>(raw, (callback) => raw.beginTransaction(callback)))
+        const step = (effect: Effect.Effect<void, KafkaError>, unknown?: () => TransportError) =>
+          Effect.onInterrupt(restore(this.#step(effect, unknown)), () =>
+            Effect.sync(() => {
+              this.unusable = true
+            })
+          )
+        yield* step(call<void>(raw, (callback) => raw.beginTransaction(callback)))
         const exit = yield* Effect.exit(restore(body(send)))
         if (Exit.isFailure(exit)) {
           yield* this.#abort
@@ -122,17 +132,20 @@ export class TransactionalProducer {
           const { consumer, held, offsets } = progress
           // Rules 3 and 4: the group's metadata is read now; what is no longer held is not sent.
           if (!held()) return yield* Effect.andThen(this.#abort, Effect.fail(lost()))
-          yield* this.#step(
-            call<void>(raw, (callback) =>
-              raw.sendOffsetsToTransaction(offsets as Array<Offset>, consumer, 30_000, callback)
+          yield* step(
+            call<void>(
+              raw,
+              (callback) => raw.sendOffsetsToTransaction(offsets as Array<Offset>, consumer, patience, callback),
+              // Rule 13: it must not be disconnected meanwhile.
+              consumer
             )
           )
           // Rule 4: had the assignment been lost before, the broker would not have asked.
           if (!held()) return yield* Effect.andThen(this.#abort, Effect.fail(lost()))
         }
-        // Rule 7: repeated until its outcome is known; never aborted instead.
-        yield* this.#step(
-          call<void>(raw, (callback) => raw.commitTransaction(-1, callback)),
+        // Rule 7: repeated until its outcome is known, or nobody waits for it any more; never aborted instead.
+        yield* step(
+          call<void>(raw, (callback) => raw.commitTransaction(patience, callback)),
           lost
         )
         return exit.value
@@ -161,10 +174,9 @@ export class TransactionalProducer {
     )
   }
 
+  /** One that does not come to its end is left to the producer that has the id next. */
   get #abort(): Effect.Effect<void> {
-    return byFlags(
-      call<void>(this.#producer.raw, (callback) => this.#producer.raw.abortTransaction(-1, callback))
-    ).pipe(
+    return call<void>(this.#producer.raw, (callback) => this.#producer.raw.abortTransaction(patience, callback)).pipe(
       Effect.catch(() =>
         Effect.sync(() => {
           this.unusable = true

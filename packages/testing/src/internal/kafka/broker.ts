@@ -7,7 +7,7 @@ import * as os from "node:os"
 import { join } from "node:path"
 import { TestKafkaError } from "../../TestKafkaError.ts"
 import { brokerJars } from "./cache.ts"
-import { type Listener, logging, properties, type Sasl } from "./settings.ts"
+import { type KeyStore, type Listener, logging, properties, type Sasl } from "./settings.ts"
 
 export interface BrokerOptions {
   /** Of the first listener; a free one where it is not given. */
@@ -15,6 +15,7 @@ export interface BrokerOptions {
   /** Listeners beside the first one, by the ports that clients are told to use. */
   readonly advertised?: ReadonlyArray<number> | undefined
   readonly sasl?: Sasl | undefined
+  readonly tls?: boolean | undefined
   readonly settings?: Readonly<Record<string, string>> | undefined
 }
 
@@ -35,12 +36,30 @@ const java = [
   ...["-cp", join(brokerJars, "*")]
 ]
 
+const run = (what: string, command: string, args: ReadonlyArray<string>): string => {
+  const { error, status, stderr, stdout } = spawnSync(command, args, { encoding: "utf8" })
+  if (status === 0) return stdout
+  const message = `${what}: ${error?.message ?? `${stdout}${stderr}`}`
+  throw new TestKafkaError({ reason: "StartFailed", message })
+}
+
+/** A key for 127.0.0.1 that has signed itself. */
+const makeKeyStore = (path: string): KeyStore => {
+  const store = ["-alias", "broker", "-keystore", path, "-storetype", "PKCS12", "-storepass", "for-tests"]
+  const key = ["-keyalg", "EC", "-groupname", "secp256r1", "-dname", "CN=127.0.0.1", "-ext", "SAN=ip:127.0.0.1"]
+  const what = "the broker's key could not be made"
+  run(what, "keytool", ["-genkeypair", ...key, "-validity", "2", ...store])
+  return { path, password: "for-tests", certificate: run(what, "keytool", ["-exportcert", "-rfc", ...store]) }
+}
+
 /** Ends the broker and removes its data when the pipe to this process breaks, also by `kill -9`. */
 const watchdog = 'cat > /dev/null; kill -9 "$1" 2> /dev/null; rm -rf "$2"'
 
 export class Broker {
   readonly directory: string
   readonly listeners: ReadonlyArray<Listener>
+  /** Whom its clients must trust, in PEM, where it demands TLS. */
+  certificate: string | undefined
   #process: ChildProcess | undefined
   #watchdog: ChildProcess | undefined
 
@@ -58,29 +77,25 @@ export class Broker {
       ...others.map((port, index) => ({ port, advertised: advertised[index] }))
     ]
     const broker = new Broker(directory, listeners)
-    const config = broker.#file("server.properties")
-    fs.writeFileSync(
-      config,
-      properties({
-        directory,
-        controllerPort: controllerPort!,
-        listeners,
-        sasl: options.sasl,
-        settings: options.settings ?? {}
-      })
-    )
-    fs.writeFileSync(broker.#file("log4j2.properties"), logging)
-    const id = Buffer.from(crypto.randomUUID().replaceAll("-", ""), "hex").toString("base64url").replace(/^-/, "A")
-    const args = [...broker.#java, "kafka.tools.StorageTool", "format", "-t", id, "-c", config]
-    const { error, status, stderr, stdout } = spawnSync("java", args, { encoding: "utf8" })
-    if (status !== 0) {
+    try {
+      broker.#prepare(controllerPort!, options)
+    } catch (error) {
       broker.remove()
-      throw new TestKafkaError({
-        reason: "StartFailed",
-        message: `the broker's storage could not be prepared: ${error?.message ?? `${stdout}${stderr}`}`
-      })
+      throw error
     }
     return broker
+  }
+
+  #prepare(controllerPort: number, { sasl, settings = {}, tls }: BrokerOptions): void {
+    const { directory, listeners } = this
+    const keyStore = tls === true ? makeKeyStore(this.#file("keys.p12")) : undefined
+    this.certificate = keyStore?.certificate
+    const config = this.#file("server.properties")
+    fs.writeFileSync(config, properties({ directory, controllerPort, listeners, sasl, keyStore, settings }))
+    fs.writeFileSync(this.#file("log4j2.properties"), logging)
+    const id = Buffer.from(crypto.randomUUID().replaceAll("-", ""), "hex").toString("base64url").replace(/^-/, "A")
+    const format = ["kafka.tools.StorageTool", "format", "-t", id, "-c", config]
+    run("the broker's storage could not be prepared", "java", [...this.#java, ...format])
   }
 
   get port(): number {

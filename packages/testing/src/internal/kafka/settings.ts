@@ -10,14 +10,24 @@ export interface Sasl {
   readonly password: string
 }
 
+/** A key of the broker's own, in a file. */
+export interface KeyStore {
+  readonly path: string
+  readonly password: string
+  /** The certificate, in PEM: whoever trusts it trusts the broker. */
+  readonly certificate: string
+}
+
 export const properties = (options: {
   readonly directory: string
   readonly controllerPort: number
   readonly listeners: ReadonlyArray<Listener>
   readonly sasl: Sasl | undefined
+  readonly keyStore: KeyStore | undefined
   readonly settings: Readonly<Record<string, string>>
 }): string => {
-  const { listeners, sasl } = options
+  const { keyStore, listeners, sasl } = options
+  const protocol = `${sasl === undefined ? "" : "SASL_"}${keyStore === undefined ? "PLAINTEXT" : "SSL"}`
   const name = (index: number) => `CLIENT${index}`
   const all = (of: (listener: Listener, index: number) => string) => listeners.map(of)
   const host = "127.0.0.1"
@@ -34,10 +44,9 @@ export const properties = (options: {
       ","
     ),
     "inter.broker.listener.name": name(0),
-    "listener.security.protocol.map": [
-      ...all((_, index) => `${name(index)}:${sasl === undefined ? "PLAINTEXT" : "SASL_PLAINTEXT"}`),
-      "CONTROLLER:PLAINTEXT"
-    ].join(","),
+    "listener.security.protocol.map": [...all((_, index) => `${name(index)}:${protocol}`), "CONTROLLER:PLAINTEXT"].join(
+      ","
+    ),
     "log.dirs": `${options.directory}/data`,
     "auto.create.topics.enable": "false",
     "default.replication.factor": "1",
@@ -65,6 +74,15 @@ export const properties = (options: {
           "sasl.enabled.mechanisms": "PLAIN",
           "sasl.mechanism.inter.broker.protocol": "PLAIN",
           "listener.name.client0.plain.sasl.jaas.config": `org.apache.kafka.common.security.plain.PlainLoginModule required username="${sasl.username}" password="${sasl.password}" user_${sasl.username}="${sasl.password}";`
+        }),
+    ...(keyStore === undefined
+      ? {}
+      : {
+          "ssl.keystore.location": keyStore.path,
+          "ssl.keystore.password": keyStore.password,
+          // It is a client of its own.
+          "ssl.truststore.location": keyStore.path,
+          "ssl.truststore.password": keyStore.password
         }),
     ...options.settings
   }
