@@ -58,6 +58,8 @@ export const properties = (options: {
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
+    // Tests publish messages of long ago, which retention would delete at its first look.
+    "log.retention.ms": "-1",
     // Tests wait for groups and for transactions of processes that have ended.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
