@@ -25,6 +25,7 @@ import { failure } from "./internal/errors.ts"
 import * as letters from "./internal/letters.ts"
 import { call } from "./internal/librdkafka.ts"
 import { readAll } from "./internal/log.ts"
+import { tombstone } from "./internal/placed.ts"
 import type { Outgoing } from "./internal/producer.ts"
 import { redriveHeader } from "./internal/records.ts"
 import { partitionsOf } from "./internal/topics.ts"
@@ -58,10 +59,10 @@ const make = (cluster: Cluster): DeadLetters["Service"] => {
 
   const read = (topic: string, filter: Filter): Effect.Effect<ReadonlyArray<DeadLetter>, TransportError> =>
     Effect.suspend(() => {
-      const found = new letters.Letters(topic)
+      const found = letters.lettersOf(topic)
       return Effect.map(
         readAll(cluster, letters.letterTopic(topic), (message) => found.add(message)),
-        () => found.all.filter(matches(filter))
+        () => letters.sorted(found.all.filter(matches(filter)))
       )
     })
 
@@ -82,7 +83,10 @@ const make = (cluster: Cluster): DeadLetters["Service"] => {
             yield* producer.run((send) =>
               Effect.andThen(
                 send(topic, batch.flatMap(beside)),
-                send(letters.letterTopic(topic), batch.map(letters.tombstone))
+                send(
+                  letters.letterTopic(topic),
+                  batch.map(({ group, record }) => tombstone(group, record))
+                )
               )
             )
           }

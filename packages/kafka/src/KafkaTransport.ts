@@ -11,9 +11,9 @@
  * Kafka's partitioner is that of its own producers (murmur2), so that programs
  * in other languages agree about the partition of a key.
  *
- * Known limits: a batch that fails may have been stored in part; retries wait
- * under the assignment, however late they are due; the generation fences what a
- * group stores, not what a handler does elsewhere.
+ * Known limits: a batch that fails may have been stored in part; the generation
+ * fences what a group stores, not what a handler does elsewhere; what a group
+ * keeps aside of a partition is read whole when the partition is taken up.
  *
  * @since 0.1.0
  */
@@ -28,7 +28,6 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Cluster } from "./internal/cluster.ts"
-import { deadLetter } from "./internal/deadLetter.ts"
 import * as offsets from "./internal/offsets.ts"
 import { claimsAhead } from "./internal/partition.ts"
 import { type Outgoing, Producer } from "./internal/producer.ts"
@@ -94,7 +93,7 @@ const characteristicsOf = ({ acks }: Options): Characteristics => ({
   order: "per partition, in publish order",
   crossProcess: true,
   transactional: false,
-  redelivery: false,
+  redelivery: true,
   claimsAhead,
   redrives: "appended",
   gaps:
@@ -130,7 +129,7 @@ const characteristicsOf = ({ acks }: Options): Characteristics => ({
   anomalies: [
     "a batch that fails may have been stored in part",
     "a publish that is repeated after an unknown outcome may be stored twice, with one id",
-    "every retry's delay is waited for under the assignment",
+    "a message that a paused worker keeps aside may be handled by its successor as well",
     "dead letters are redriven as records of their own, at the end of their partitions",
     "partitions of a member that leaves are given to others together, once it has released all of them",
     `after a crash up to ${claimsAhead} records that nobody had claimed are handled alone, as suspects`,
@@ -212,10 +211,7 @@ const make = (options: Options): Effect.Effect<Transport["Service"], KafkaClient
       inTransaction: Effect.map(CurrentTransaction, (transaction) => transaction?.store === cluster),
       outsideTransaction: Effect.provideService(CurrentTransaction, undefined),
       subscribe: (subscription) =>
-        Effect.andThen(
-          declare(cluster, subscription.topic),
-          subscribe(cluster, subscription, deadLetter(cluster, producers!.letters))
-        ),
+        Effect.andThen(declare(cluster, subscription.topic), subscribe(cluster, subscription, producers!.letters)),
       progress: (topic, group) => offsets.progress(cluster, topic, group),
       holdbacks: (topic) => offsets.holdbacks(cluster, topic)
     })

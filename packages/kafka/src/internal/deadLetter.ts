@@ -4,6 +4,7 @@ import type { TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import type { Cluster } from "./cluster.ts"
 import * as letters from "./letters.ts"
+import { compacted } from "./placed.ts"
 import type { Producer } from "./producer.ts"
 import { declare } from "./topics.ts"
 import { CurrentTransaction } from "./transaction.ts"
@@ -15,7 +16,7 @@ export const deadLetter =
       const [first] = dead
       if (first === undefined) return
       const topic = letters.declarationOf(first.topic)
-      yield* declare(cluster, topic, letters.compacted)
+      yield* declare(cluster, topic, compacted)
       const transaction = yield* CurrentTransaction
       const outgoing = dead.map(letters.encode)
       yield* transaction === undefined

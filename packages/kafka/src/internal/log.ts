@@ -10,7 +10,8 @@ const beginning = -2
 export const readAll = (
   cluster: Cluster,
   topic: string,
-  each: (message: Client.Message) => void
+  each: (message: Client.Message) => void,
+  partition = 0
 ): Effect.Effect<void, TransportError> =>
   Effect.gen(function* () {
     const reader = yield* create(
@@ -35,7 +36,7 @@ export const readAll = (
     reader.on("partition.eof", () => {
       ended = true
     })
-    reader.assign([{ topic, partition: 0, offset: beginning }])
+    reader.assign([{ topic, partition, offset: beginning }])
     yield* call<Array<Client.Message>>(reader, (callback) => reader.consume(1_000, callback as never)).pipe(
       Effect.uninterruptible,
       Effect.map((messages) => {

@@ -15,13 +15,16 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import { Aside } from "./aside.ts"
 import type { Cluster } from "./cluster.ts"
 import { Commits } from "./commits.ts"
+import { deadLetter } from "./deadLetter.ts"
 import { failure, reasonOf } from "./errors.ts"
 import { type Client, type Consumer, call, type KafkaError } from "./librdkafka.ts"
 import * as memo from "./memo.ts"
 import { earliest, type Offsets, stable } from "./offsets.ts"
 import { Partition, type Surroundings } from "./partition.ts"
+import type { Producer } from "./producer.ts"
 
 /** How many records are taken from the client at once. */
 const fetchSize = 1_000
@@ -74,7 +77,7 @@ export class Member implements Subscription {
     readonly starts: Offsets
     readonly rebalances: Queue.Queue<Rebalance>
     readonly assigned: Queue.Queue<Partition>
-    readonly deadLetter: Surroundings["deadLetter"]
+    readonly producer: Producer
   }) {
     const { consumer, subscription } = options
     const { group, topic } = subscription
@@ -91,7 +94,8 @@ export class Member implements Subscription {
       topic: topic.name,
       group,
       commits: this.commits,
-      deadLetter: options.deadLetter,
+      deadLetter: deadLetter(options.cluster, options.producer),
+      aside: (partition) => new Aside(options.cluster, options.producer, topic, group, partition),
       seek: (partition, offset) => this.#seekAfter(partition, offset),
       released: (partition) => this.#released(partition)
     }

@@ -16,6 +16,9 @@ export interface Memo {
   readonly together: boolean
   /** Between it and the committed offset there is nothing to claim: markers, and records of aborted transactions. */
   readonly last: number
+  /** How many records the group keeps aside, and how many of them its cursor has passed. */
+  readonly aside: number
+  readonly passed: number
   readonly attempts: ReadonlyMap<number, Attempts>
 }
 
@@ -33,7 +36,7 @@ export const suspectUntil = (known: Memo | undefined, committed: number): number
 const maxAttempts = 150
 
 /** Counts beyond the first ones by offset are forgotten with the process. */
-export const encode = ({ attempts, began, claimed, epoch, last, together }: Memo): string =>
+export const encode = ({ aside, attempts, began, claimed, epoch, last, passed, together }: Memo): string =>
   JSON.stringify({
     surety: 1,
     epoch,
@@ -41,6 +44,8 @@ export const encode = ({ attempts, began, claimed, epoch, last, together }: Memo
     began,
     together,
     last,
+    aside,
+    passed,
     attempts: Array.from(attempts)
       .sort(([a], [b]) => a - b)
       .slice(0, maxAttempts)
@@ -51,13 +56,15 @@ export const encode = ({ attempts, began, claimed, epoch, last, together }: Memo
 export const decode = (metadata: string | null | undefined): Memo | undefined => {
   if (metadata === null || metadata === undefined || !metadata.startsWith('{"surety":1,')) return undefined
   try {
-    const { attempts, began, claimed, epoch, last, together } = JSON.parse(metadata)
+    const { aside = 0, attempts, began, claimed, epoch, last, passed = 0, together } = JSON.parse(metadata)
     return {
       epoch,
       claimed,
       began,
       together,
       last,
+      aside,
+      passed,
       attempts: new Map(
         (attempts as ReadonlyArray<readonly [number, number, number]>).map(([offset, claims, failures]) => [
           offset,

@@ -7,6 +7,7 @@ import * as Schedule from "effect/Schedule"
 import type { Cluster } from "./cluster.ts"
 import { connectFailed, failure } from "./errors.ts"
 import { type Client, call, type KafkaError } from "./librdkafka.ts"
+import { decode } from "./memo.ts"
 import { partitionsOf } from "./topics.ts"
 
 const timeout = 10_000
@@ -63,7 +64,7 @@ const committed = (
   cluster: Cluster,
   topic: TopicDeclaration,
   group: string
-): Effect.Effect<Offsets, TransportError> => {
+): Effect.Effect<ReadonlyMap<number, Client.TopicPartitionOffsetAndMetadata>, TransportError> => {
   const { readers } = cluster
   const groupId = cluster.groupId(group, topic.name)
   return RcMap.get(readers, groupId).pipe(
@@ -81,8 +82,8 @@ const committed = (
     Effect.map(
       (found) =>
         new Map(
-          found.flatMap(({ offset, partition }) =>
-            typeof offset === "number" && offset >= 0 ? [[partition, offset] as const] : []
+          found.flatMap((each) =>
+            typeof each.offset === "number" && each.offset >= 0 ? [[each.partition, each] as const] : []
           )
         )
     ),
@@ -104,13 +105,9 @@ export const progress = Effect.fnUntraced(function* (
   const ends = yield* stable(cluster, topic)
   return numbersOf(topic).map((partition) => {
     const end = ends.get(partition) ?? 0
-    const offset = offsets.get(partition) ?? 0
-    return {
-      partition,
-      settled: offset - 1,
-      lag: Math.max(0, end - offset),
-      parked: 0
-    }
+    const { metadata, offset = 0 } = offsets.get(partition) ?? {}
+    const { aside = 0, passed = 0 } = decode(metadata) ?? {}
+    return { partition, settled: offset - 1, lag: Math.max(0, end - offset) + passed, parked: aside }
   })
 })
 

@@ -1,12 +1,13 @@
 /** One partition that a member holds: what was fetched of it, how far it is settled, and what its group remembers. */
 import { Signal } from "@surety/core/Backend"
 import type { DeadLetter } from "@surety/core/DeadLetters"
-import type { Assignment, Attempts, ClaimedRecord } from "@surety/core/Transport"
+import type { Assignment, Attempts, ClaimedRecord, RecordToPark } from "@surety/core/Transport"
 import type { TransportError } from "@surety/core/TransportError"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
+import type { Aside } from "./aside.ts"
 import type { Commits, Holder } from "./commits.ts"
 import type { Client, Consumer } from "./librdkafka.ts"
 import * as memo from "./memo.ts"
@@ -33,6 +34,7 @@ export interface Surroundings {
   readonly topic: string
   readonly group: string
   readonly deadLetter: (letters: ReadonlyArray<DeadLetter>) => Effect.Effect<void, TransportError>
+  readonly aside: (partition: number) => Aside
   /** Fetching goes on after an offset, where everything after it is there. */
   readonly seek: (partition: Partition, offset: number) => Effect.Effect<void, TransportError>
   /** It was given back. */
@@ -46,6 +48,7 @@ export class Partition implements Holder {
   readonly #revoked = Deferred.makeUnsafe<void, TransportError>()
   #released = false
   readonly #around: Surroundings
+  readonly #aside: Aside
   readonly #start: number
   readonly #suspectUntil: number
   #together: boolean
@@ -70,6 +73,7 @@ export class Partition implements Holder {
   constructor(around: Surroundings, partition: number, committed: number, known: memo.Memo | undefined) {
     this.#around = around
     this.partition = partition
+    this.#aside = around.aside(partition)
     // A group that a tool has reset, or whose offsets have expired, does not begin with epochs that it has used.
     this.epoch = known === undefined ? Math.floor(Date.now() / 1000) : known.epoch + 1
     this.#start = committed - 1
@@ -85,7 +89,7 @@ export class Partition implements Holder {
 
   /** Stores the epoch, and what is settled: from then on whoever reads the group's progress finds it. */
   get begin(): Effect.Effect<void, TransportError> {
-    return this.#commit(this.#settled)
+    return Effect.andThen(this.#aside.load, this.#commit(this.#settled))
   }
 
   /** It is to be given back. */
@@ -186,17 +190,20 @@ export class Partition implements Holder {
       began: this.#start + 1,
       together: this.#together,
       last: Math.min(settled, this.#last),
+      aside: this.#aside.size,
+      passed: this.#aside.passed(settled),
       attempts
     })
   }
 
   /** One at a time, and none beside a transaction with an offset of the partition: the older one could win. */
-  #commit(upTo: number, clean = false): Effect.Effect<void, TransportError> {
+  #commit(upTo: number): Effect.Effect<void, TransportError> {
     return this.#storing.withPermit(
       Effect.suspend(() => {
         if (!this.held) return Effect.fail(this.#around.commits.fenced(this, "settle"))
         const settled = Math.max(upTo, this.#settled)
-        const claimed = clean ? settled : this.#claimed + claimsAhead
+        // What was not settled by now was not interrupted by a crash: nothing that is stored after the last of it says so.
+        const claimed = this.#released ? settled : this.#claimed + claimsAhead
         const offset = { ...this.#offsetOf(settled), metadata: this.#memoOf(settled, claimed) }
         return Effect.map(this.#around.commits.commit(this, offset), () => this.#stored(settled, claimed))
       })
@@ -296,8 +303,34 @@ export class Partition implements Holder {
     })
   }
 
+  /**
+   * Invariant 10, as far as it goes: the broker checks the generation before
+   * anything is written. Afterwards the group's progress tells how much is aside.
+   */
+  #keep(write: Effect.Effect<void, TransportError>): Effect.Effect<void, TransportError> {
+    const commit = Effect.suspend(() => this.#commit(this.#settled))
+    return commit.pipe(Effect.andThen(write), Effect.andThen(commit))
+  }
+
+  #park(records: ReadonlyArray<RecordToPark>): Effect.Effect<void, TransportError> {
+    return Effect.suspend(() =>
+      this.#keep(
+        this.#aside.store(
+          records.map(({ dueAt, key, offset, record }) => {
+            const known = this.#aside.get(offset)
+            return known === undefined
+              ? { record, key, dueAt, attempts: this.#attempts.get(offset) }
+              : { ...known, dueAt }
+          })
+        )
+      )
+    )
+  }
+
   #count(offset: number, attempts: Attempts): Effect.Effect<void, TransportError> {
     return Effect.suspend(() => {
+      const kept = this.#aside.get(offset)
+      if (kept !== undefined) return this.#keep(this.#aside.store([{ ...kept, attempts }]))
       this.#attempts.set(offset, attempts)
       return this.#commit(this.#settled)
     })
@@ -320,9 +353,9 @@ export class Partition implements Holder {
     return Effect.suspend(() => {
       if (this.#released) return Effect.void
       this.#released = true
-      const last = this.#commit(this.#settled, true).pipe(
+      const last = this.#commit(this.#settled).pipe(
         Effect.retry({ schedule: Schedule.spaced("50 millis"), while: ({ isRetryable }) => isRetryable && this.held }),
-        Effect.timeout("2 seconds")
+        Effect.timeout("5 seconds")
       )
       return (this.held ? Effect.ignore(last) : Effect.void).pipe(
         Effect.andThen(
@@ -353,6 +386,15 @@ export class Partition implements Holder {
       }),
       count: (offset, attempts) => this.#count(offset, attempts),
       seek: (offset) => this.#seek(offset),
+      redelivery: {
+        // A redrive appends its messages to the log.
+        added: Effect.never,
+        list: (after, max) => Effect.sync(() => this.#aside.list(after, max)),
+        park: (records) => this.#park(records),
+        read: (offsets) => Effect.sync(() => this.#aside.read(offsets)),
+        // Stored before the message is forgotten (invariant 4).
+        settle: (offsets, letters) => this.#keep(Effect.andThen(deadLetter(letters), this.#aside.forget(offsets)))
+      },
       deadLetter: (letters) =>
         Effect.suspend(() => (this.held ? deadLetter(letters) : Effect.fail(commits.fenced(this, "dead-letter")))),
       release: this.#release

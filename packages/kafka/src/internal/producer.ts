@@ -16,6 +16,8 @@ export type Settings = Readonly<Record<string, string | number | boolean>>
 export interface Outgoing {
   readonly record: EncodedRecord
   readonly headers?: Headers | undefined
+  /** Default: that of the key. */
+  readonly partition?: number | undefined
   /** Of a tombstone nothing but the key counts. */
   readonly tombstone?: boolean | undefined
   /** Whether the limit of records holds for it. Default true. */
@@ -68,11 +70,11 @@ export class Producer {
     return Effect.gen({ self: this }, function* () {
       for (let index = 0; index < outgoing.length; ) {
         const seen = this.#delivered.version
-        const { headers, record, tombstone } = outgoing[index]!
+        const { headers, partition, record, tombstone } = outgoing[index]!
         try {
           this.raw.produce(
             topic,
-            null,
+            partition ?? null,
             tombstone === true
               ? null
               : Buffer.from(record.payload.buffer, record.payload.byteOffset, record.payload.length),

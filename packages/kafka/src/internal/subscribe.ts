@@ -9,7 +9,8 @@ import { connectFailed } from "./errors.ts"
 import type { Client, Consumer, KafkaError } from "./librdkafka.ts"
 import { Member, type Rebalance } from "./member.ts"
 import { earliest, stable } from "./offsets.ts"
-import type { Partition, Surroundings } from "./partition.ts"
+import type { Partition } from "./partition.ts"
+import type { Producer } from "./producer.ts"
 
 const assignPartitions = -175
 
@@ -18,7 +19,8 @@ const failed = (error: KafkaError | undefined): boolean => error !== undefined &
 export const subscribe = (
   cluster: Cluster,
   subscription: SubscribeOptions,
-  deadLetter: Surroundings["deadLetter"]
+  /** Of dead letters, and of what is kept aside. */
+  producer: Producer
 ): Effect.Effect<Subscription, TransportError, Scope.Scope> =>
   Effect.gen(function* () {
     const { group, startFrom, topic } = subscription
@@ -69,7 +71,7 @@ export const subscribe = (
     consumer.setDefaultConsumeTimeout(0)
     consumer.setDefaultIsTimeoutOnlyForFirstMessage(true)
     const scope = yield* Effect.scope
-    member = new Member({ cluster, subscription, consumer, scope, starts, rebalances, assigned, deadLetter })
+    member = new Member({ cluster, subscription, consumer, scope, starts, rebalances, assigned, producer })
     consumer.subscribe([topic.name])
     yield* Effect.forkScoped(member.run)
     yield* Effect.addFinalizer(() => member.close)

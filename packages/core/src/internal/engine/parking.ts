@@ -88,10 +88,12 @@ export class Parking {
     this.signal.notify()
   }
 
-  /** It was taken, and is to be taken again. */
-  unqueue(offset: number): void {
-    const entry = this.#entries.get(offset)
-    if (entry !== undefined) entry.queued = false
+  /** They were taken, and are to be taken again: together, or one would go before an earlier one of its key. */
+  unqueue(offsets: ReadonlyArray<number>): void {
+    for (const offset of offsets) {
+      const entry = this.#entries.get(offset)
+      if (entry !== undefined) entry.queued = false
+    }
     this.signal.notify()
   }
 
@@ -103,7 +105,7 @@ export class Parking {
       if (earlier === entry) return true
       if (!earlier.queued) break
     }
-    this.unqueue(offset)
+    this.unqueue([offset])
     return false
   }
 

@@ -39,7 +39,7 @@ export const servePartition = (
   const queue = new KeyedQueue(lifecycle.gate, laneOf)
   const atMostOnce = topic.guarantee === "at-most-once"
   const redeliver =
-    assignment.redelivery === undefined
+    assignment.redelivery === undefined || laneOf === inSequence
       ? undefined
       : new Redeliver(topic.name, assignment.redelivery, queue, progress, atMostOnce, settings.prefetch)
   const served: Served = { context, assignment, progress, redeliver, laneOf }

@@ -49,7 +49,8 @@ export class Redeliver {
 
   /** What is kept aside, by earlier holders and by redrives. */
   readonly load: Effect.Effect<void, TransportError> = Effect.gen({ self: this }, function* () {
-    let after = 0
+    // The first offset of a log may be 0.
+    let after = -1
     while (true) {
       const page = yield* persist(this.#redelivery.list(after, pageSize))
       this.parking.discover(page)
@@ -143,7 +144,7 @@ export class Redeliver {
     const behind = records.map((record): RecordToPark => ({ ...placeOf(record), dueAt: undefined, record }))
     // First: whoever waits for a turn is told of it at once.
     if (behind.length > 0) this.parking.add(behind, false)
-    for (const { record } of withdrawn) this.parking.unqueue(record.offset)
+    if (withdrawn.length > 0) this.parking.unqueue(withdrawn.map(({ record }) => record.offset))
     if (behind.length === 0) return Effect.void
     return Effect.map(persist(this.#redelivery.park(behind)), () => {
       this.parking.stored(behind)
