@@ -48,6 +48,13 @@ export class Commits {
     })
   }
 
+  /** The partition is another one's: its commits are not waited for, however long the brokers are away. */
+  lost(holder: Holder): void {
+    for (const pending of [...this.#waiting, ...this.#pending]) {
+      if (pending.holder === holder) pending.resume(Effect.fail(this.fenced(holder, "settle")))
+    }
+  }
+
   #flush(): void {
     if (this.#waiting.length > 0 || this.#pending.length === 0) return
     const all = this.#pending

@@ -121,6 +121,7 @@ export class Partition implements Holder {
     this.held = false
     this.#fetched = []
     this.#head = 0
+    this.#around.commits.lost(this)
     Deferred.doneUnsafe(this.#revoked, Effect.fail(this.#around.commits.fenced(this, "lease")))
     this.#changed.notify()
   }

@@ -21,13 +21,15 @@ export const layerClient = (options: Partial<KafkaClient.Options> = {}) =>
     ...options
   })
 
-export const layerNode = (options: { readonly transactionalId?: string } = {}) =>
+export const layerNode = (
+  options: { readonly transactionalId?: string; readonly client?: Partial<KafkaClient.Options> } = {}
+) =>
   Layer.mergeAll(AtMostOnce.layer, Guarantee.KafkaExactlyOnce.layer).pipe(
     Layer.provideMerge(AtLeastOnce.layer),
     Layer.provide(KafkaTransactions.layer({ transactionalId: options.transactionalId ?? uniqueName("node") })),
     Layer.provideMerge(KafkaTransport.layer({ acks: "all", linger: 0 })),
     Layer.provideMerge(KafkaDeadLetters.layer),
-    Layer.provideMerge(layerClient())
+    Layer.provideMerge(layerClient(options.client))
   )
 
 export const Note = Schema.Struct({ id: Schema.String, key: Schema.String })
