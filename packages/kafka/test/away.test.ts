@@ -1,14 +1,15 @@
 /** Programs whose brokers are away end all the same. */
-import { it } from "@effect/vitest"
-import { Consumer, Producer } from "@surety/core"
+import { assert, it } from "@effect/vitest"
+import { Consumer, Producer, Transport } from "@surety/core"
 import * as TestKafka from "@surety/testing/TestKafka"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { describeKafka } from "./support/kafka.ts"
-import { layerNode, note, notes, until } from "./support/node.ts"
+import { layerNode, note, notes, uniqueName, until } from "./support/node.ts"
 import { Proxy } from "./support/proxy.ts"
 
 const layerProxy = (proxy: Proxy) => TestKafka.layerWith({ advertised: [proxy.port] })
@@ -65,5 +66,40 @@ describeKafka("brokers that are away", () => {
       proxy.mend()
       yield* until(Effect.sync(() => late.includes("n-2")))
     }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "a full queue of the client is waited for: nothing fails while the brokers are away, and all of it arrives (rule 10)",
+    () =>
+      Effect.gen(function* () {
+        const { proxy } = yield* network
+        const node = yield* Layer.buildWithScope(
+          layerNode({ ackTimeout: "2 minutes", client: { bootstrapServers: `127.0.0.1:${proxy.port}` } }),
+          yield* Effect.scope
+        )
+        const { declare, progress, publish, subscribe } = Context.get(node, Transport.Transport)
+        const topic = { name: uniqueName("full"), partitions: 1 }
+        yield* declare(topic)
+        yield* Effect.scoped(subscribe({ topic, group: "group", startFrom: "earliest" }))
+        proxy.cut("frozen")
+        // More than the client's queue holds by default.
+        const count = 100_100
+        const payload = new Uint8Array(1)
+        const records = Array.from({ length: count }, (_, index) => ({
+          id: `${index}`,
+          key: undefined,
+          headers: {},
+          time: 1_800_000_000_000,
+          payload
+        }))
+        const publishing = yield* Effect.forkScoped(publish(topic, records))
+        // Until there is no more room, nothing of it waits.
+        yield* Effect.yieldNow
+        assert.isUndefined(publishing.pollUnsafe())
+        proxy.mend()
+        yield* Fiber.join(publishing)
+        const [partition] = yield* progress(topic.name, "group")
+        assert.strictEqual(partition!.lag, count)
+      }).pipe(Effect.scoped)
   )
 })

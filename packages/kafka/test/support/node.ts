@@ -22,12 +22,16 @@ export const layerClient = (options: Partial<KafkaClient.Options> = {}) =>
   })
 
 export const layerNode = (
-  options: { readonly transactionalId?: string; readonly client?: Partial<KafkaClient.Options> } = {}
+  options: {
+    readonly transactionalId?: string
+    readonly ackTimeout?: KafkaTransport.Options["ackTimeout"]
+    readonly client?: Partial<KafkaClient.Options>
+  } = {}
 ) =>
   Layer.mergeAll(AtMostOnce.layer, Guarantee.KafkaExactlyOnce.layer).pipe(
     Layer.provideMerge(AtLeastOnce.layer),
     Layer.provide(KafkaTransactions.layer({ transactionalId: options.transactionalId ?? uniqueName("node") })),
-    Layer.provideMerge(KafkaTransport.layer({ acks: "all", linger: 0 })),
+    Layer.provideMerge(KafkaTransport.layer({ acks: "all", linger: 0, ackTimeout: options.ackTimeout })),
     Layer.provideMerge(KafkaDeadLetters.layer),
     Layer.provideMerge(layerClient(options.client))
   )
