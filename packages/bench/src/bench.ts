@@ -19,15 +19,15 @@ interface Contestant {
   readonly database: Database
 }
 
-const open = Effect.fnUntraced(function* (system: System) {
-  const database = yield* Server.createDatabase
+const open = Effect.fnUntraced(function* (system: System, kafka: string | undefined) {
+  const database = { ...(yield* Server.createDatabase), kafka }
   return { system, database, opened: yield* system.open(database) } satisfies Contestant
 })
 
 /** Each run begins with empty tables, and without the garbage of the one before. */
 const reset = Effect.fnUntraced(function* ({ database: { sql }, opened }: Contestant) {
   yield* Business.reset(sql)
-  yield* sql.unsafe(`TRUNCATE ${opened.tables.join(", ")}`)
+  if (opened.tables.length > 0) yield* sql.unsafe(`TRUNCATE ${opened.tables.join(", ")}`)
   globalThis.gc?.()
 })
 
@@ -40,7 +40,7 @@ const measure = Effect.fnUntraced(function* (
   const failures: Array<Failure> = []
   const taking = contestants.flatMap((contestant) => {
     const of = (size: Size) =>
-      workload.of === undefined || workload.of === contestant.system.role
+      workload.on === contestant.system.on && (workload.of === undefined || workload.of === contestant.system.role)
         ? workload.run(contestant.opened, contestant.database, size)
         : undefined
     const run = of(size)
@@ -91,11 +91,13 @@ export const run = Effect.fn("Bench.run")(function* (
   const selected = workloads.filter(({ long, name, named }) =>
     options.only.length > 0 ? selects(options.only, name) : named !== true && !(options.quick && long === true)
   )
+  const needed = new Set(selected.map(({ on }) => on))
+  const kafka = needed.has("kafka") ? yield* Server.startKafka : undefined
   const contestants: Array<Contestant> = []
   for (const system of systems) {
-    if (options.system.length > 0 && !options.system.includes(system.name)) continue
+    if (!needed.has(system.on) || (options.system.length > 0 && !options.system.includes(system.name))) continue
     yield* progress.show(`${system.name}: opening`)
-    contestants.push(yield* open(system))
+    contestants.push(yield* open(system, kafka))
   }
   const lines: Array<Line> = []
   const failures: Array<Failure> = []

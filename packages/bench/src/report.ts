@@ -73,9 +73,12 @@ const format = (value: number, unit: Unit): string =>
 
 const times = (ratio: number): string => `${ratio.toFixed(2)} ×`
 
+/** What bounds the others: the SQL that one would write, or the client that ours is made of. */
+const limitOf = ({ series }: Line): string => series.find(({ role }) => role === "limit")?.system ?? "hand-written"
+
 const barText = (line: Line, bar: Bar): string => {
   const value = valueOf(compare(line), bar)
-  const than = { peer: " best peer", limit: " hand-written", itself: "" }[bar.of]
+  const than = { peer: " best peer", limit: ` ${limitOf(line)}`, itself: "" }[bar.of]
   const text = `bar ${bar.at === "least" ? "≥" : "≤"} ${bar.value}${than === "" ? ` ${line.row.unit}` : ` ×${than}`}`
   const met = isMet(line, bar)
   return value === null ? `${text}: not measured` : `${text}: ${met === true ? "met" : "NOT MET"}`
@@ -94,7 +97,7 @@ const section = (line: Line): ReadonlyArray<string> => {
   const width = (column: number) => Math.max(0, ...rows.map((cells) => cells[column]!.length))
   const ratios = [
     ...(compared.ratioPeer === null ? [] : [`${times(compared.ratioPeer)} best peer (${compared.peer})`]),
-    ...(compared.ratioLimit === null ? [] : [`${times(compared.ratioLimit)} hand-written`])
+    ...(compared.ratioLimit === null ? [] : [`${times(compared.ratioLimit)} ${limitOf(line)}`])
   ]
   return [
     "",

@@ -1,7 +1,8 @@
 /** The PostgreSQL that is measured: embedded, with its default durability. */
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as TestKafka from "@surety/testing/TestKafka"
 import * as TestPostgres from "@surety/testing/TestPostgres"
-import { Effect, Layer, Schema } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import * as Business from "./business.ts"
 import type { Database } from "./system.ts"
 
@@ -42,3 +43,9 @@ export const createDatabase = Effect.gen(function* () {
   yield* Business.create(sql)
   return { url, sql } satisfies Database
 })
+
+/** A Kafka of one broker, which is gone with the scope. Returns where it is. */
+export const startKafka = Effect.map(
+  Layer.build(TestKafka.layerEmbedded),
+  (context) => Context.get(context, TestKafka.TestKafka).bootstrapServers
+)

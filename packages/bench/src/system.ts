@@ -8,6 +8,8 @@ export type Role = "ours" | "peer" | "limit"
 export interface System {
   readonly name: string
   readonly role: Role
+  /** What it runs on. Default: PostgreSQL. */
+  readonly on?: "kafka"
   /** Creates its tables, and connects. It stays open, and idle, while the others have their turns. */
   readonly open: (database: Database) => Effect.Effect<Opened, unknown, Scope.Scope>
 }
@@ -16,6 +18,8 @@ export interface System {
 export interface Database {
   readonly url: Redacted.Redacted
   readonly sql: PgClient.PgClient
+  /** Where Kafka is, if something is measured on it. */
+  readonly kafka?: string | undefined
 }
 
 /** What a system can do. What it has no means for is left out, and has no row. */
@@ -40,6 +44,12 @@ export interface Opened {
   readonly deliver?: Part<Delivering>
   /** Exactly-once with one awaited UPDATE per message, in processes of their own. */
   readonly processes?: Part<Processes>
+  /** On Kafka: 1,000 messages per call, 8 calls at a time. */
+  readonly kafkaProduce?: Part<Publishing>
+  /** On Kafka: a handler that does nothing. */
+  readonly kafkaConsume?: Part<Consuming>
+  /** From topic to topic, in transactions. */
+  readonly kafkaCopy?: Part<Copying>
   /** Deletes what is settled, by its own retention, until the scope closes. */
   readonly forget?: Effect.Effect<unknown, unknown, Scope.Scope>
 }
@@ -65,6 +75,11 @@ export interface Consuming {
   readonly consume: (watch: Watch) => Effect.Effect<unknown, unknown, Scope.Scope>
   /** How many messages would be handled again after a restart. */
   readonly unsettled: Effect.Effect<number, unknown>
+}
+
+export interface Copying extends Consuming {
+  /** How many messages were written, and how many different ones, as readers of committed records see them. */
+  readonly copied: Publishing["stored"]
 }
 
 export interface Delivering {

@@ -30,6 +30,8 @@ export interface Size {
 export interface Workload {
   readonly name: string
   readonly rows: ReadonlyArray<Row>
+  /** What it needs. Default: PostgreSQL. */
+  readonly on?: "kafka"
   /** Left out of `--quick` unless it is named, because it takes long. */
   readonly long?: boolean
   /** Left out unless it is named. */

@@ -2,6 +2,10 @@
 import type { System } from "../system.ts"
 import { graphileWorker } from "./graphileWorker.ts"
 import { handWritten } from "./handWritten.ts"
+import { bare } from "./kafka/bare.ts"
+import { kafkajs } from "./kafka/kafkajs.ts"
+import { platformatic } from "./kafka/platformatic.ts"
+import { suretyKafka } from "./kafka/surety.ts"
 import { persistedQueue } from "./persistedQueue.ts"
 import { pgBoss } from "./pgBoss.ts"
 import { pgTransactionalOutbox } from "./pgTransactionalOutbox.ts"
@@ -13,5 +17,9 @@ export const systems: ReadonlyArray<System> = [
   graphileWorker,
   pgTransactionalOutbox,
   persistedQueue,
-  handWritten
+  handWritten,
+  suretyKafka,
+  kafkajs,
+  platformatic,
+  bare
 ]

@@ -45,7 +45,7 @@ class Recorder implements Watch {
  */
 export const consuming = (
   part: Part<Consuming> | undefined,
-  { tables }: Opened,
+  { tables }: Pick<Opened, "tables">,
   { sql }: Database,
   size: Size,
   checks: { readonly ordered?: boolean; readonly applied?: boolean }
@@ -56,7 +56,7 @@ export const consuming = (
       const messages = Message.make(size.messages)
       const { consume, fill, unsettled } = yield* part.begin
       yield* fill(messages)
-      yield* sql.unsafe(`VACUUM (ANALYZE) ${tables.join(", ")}`)
+      if (tables.length > 0) yield* sql.unsafe(`VACUUM (ANALYZE) ${tables.join(", ")}`)
       const watch = new Recorder(messages.length)
       const settled = yield* Effect.gen(function* () {
         yield* consume(watch)

@@ -5,6 +5,7 @@ import { consume } from "./consume.ts"
 import { consumeOrdered } from "./consumeOrdered.ts"
 import { exactlyOnceBatch } from "./exactlyOnceBatch.ts"
 import { exactlyOnceEach } from "./exactlyOnceEach.ts"
+import { kafkaWorkloads } from "./kafka.ts"
 import { latency } from "./latency.ts"
 import { processes } from "./processes.ts"
 import { publishBatches } from "./publishBatches.ts"
@@ -25,5 +26,6 @@ export const workloads: ReadonlyArray<Workload> = [
   snapshot,
   backlog,
   processes,
-  soak
+  soak,
+  ...kafkaWorkloads
 ]
