@@ -41,8 +41,9 @@ export const kafka: ChaosTransport = {
       // Commits of transactions wait in the threads of Node's pool (KAFKA.md, rule 12).
       env: { KAFKA_BOOTSTRAP_SERVERS: bootstrapServers, UV_THREADPOOL_SIZE: "16" },
       restarts: [
-        { name: "broker killed", inflict: restart("hard") },
-        { name: "broker stopped", inflict: restart("clean") }
+        // To its end: the time of the faults may be over in the middle of it.
+        { name: "broker killed", inflict: Effect.uninterruptible(restart("hard")) },
+        { name: "broker stopped", inflict: Effect.uninterruptible(restart("clean")) }
       ],
       faults: [yield* sessionsTerminated(url)]
     }
