@@ -4,7 +4,8 @@
  *
  * A redrive moves them to the table `redelivery`, from which whoever holds their
  * partitions takes them, and marks their inbox rows as pending, in one
- * transaction for each batch.
+ * transaction for each batch. What another redrive or purge has in hand at that
+ * moment is left to it: repeat it to be sure that none is left.
  *
  * @since 0.1.0
  */

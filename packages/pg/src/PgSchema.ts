@@ -61,6 +61,15 @@ export interface Retention {
    * `ExactlyOnce.layer` is built unless it covers the retention of the log.
    */
   readonly inbox?: Duration.Input | "forever" | undefined
+  /**
+   * Whether indexes that deletions have left several times too large are built
+   * anew in the background, by `REINDEX INDEX CONCURRENTLY`, where the role of the
+   * process owns the tables and the server is not one of 14.0 to 14.3. Default
+   * `false`: it waits for every transaction that is open, DDL on these tables waits
+   * for it, and while it runs an INSERT may, rarely, be told of a duplicate that
+   * there is not, which counts as a failed attempt of a message.
+   */
+  readonly reclaim?: boolean | undefined
 }
 
 /**
@@ -86,10 +95,6 @@ export interface Options {
   /**
    * For how long what is over is kept, by the database's clock. It is deleted in
    * the background, in small batches, within about a tenth of the retention.
-   *
-   * Its space is given back as well: of the tables by autovacuum, of indexes that
-   * have become several times too large by `REINDEX CONCURRENTLY`, where the role
-   * of the process owns the tables.
    *
    * Give it alike to all processes of a schema: each goes by its own, so that
    * the shortest one counts.
@@ -129,7 +134,11 @@ export const layerWith = (options: Options): Layer.Layer<PgSchema, PgSchemaError
         leaseMillis: Duration.toMillis(Duration.fromInputUnsafe(options.lease ?? "15 seconds")),
         pollMillis: Duration.toMillis(Duration.fromInputUnsafe(options.pollInterval ?? "1 second")),
         maxRecordBytes: options.maxRecordBytes ?? 1024 * 1024,
-        retention: { log: toRetention(options.retention?.log), inbox: toRetention(options.retention?.inbox) }
+        retention: {
+          log: toRetention(options.retention?.log),
+          inbox: toRetention(options.retention?.inbox),
+          reclaim: options.retention?.reclaim ?? false
+        }
       })
       if (!(yield* Backend.explaining)) {
         yield* options.migrations === "verify" ? migrator.verify(made) : migrator.run(made)

@@ -7,9 +7,10 @@ import { ids, serve } from "./support/retention.ts"
 
 /** A process whose retention is as good as none. */
 const forgetting = Layer.build(
-  PgSchema.layerWith({ pollInterval: "50 millis", retention: { log: "100 millis", inbox: "100 millis" } }).pipe(
-    Layer.fresh
-  )
+  PgSchema.layerWith({
+    pollInterval: "50 millis",
+    retention: { log: "100 millis", inbox: "100 millis", reclaim: true }
+  }).pipe(Layer.fresh)
 )
 
 const sizes = values<string>(

@@ -33,6 +33,8 @@ describe("the log", () => {
         const short = { pollInterval: "20 millis", retention: { log: "100 millis" } } as const
         const node = yield* start(short)
         yield* start(short)
+        // Without a group, what is old enough is nobody's.
+        yield* serve(node, 0)
         const all = ids(30)
         yield* node.publish(...all.map((id) => note(id)))
         yield* serve(node, 20)

@@ -119,9 +119,10 @@ const open = Effect.fnUntraced(function* ({ sql, url }: Database) {
 
   /** As a process would whose retention is as good as none. */
   const forget = Layer.build(
-    PgSchema.layerWith({ pollInterval: "100 millis", retention: { log: "1 millis", inbox: "1 millis" } }).pipe(
-      Layer.provide(Layer.succeedContext(context))
-    )
+    PgSchema.layerWith({
+      pollInterval: "100 millis",
+      retention: { log: "1 millis", inbox: "1 millis", reclaim: true }
+    }).pipe(Layer.provide(Layer.succeedContext(context)))
   )
 
   const processes: Part<Processes> = {

@@ -21,7 +21,11 @@ export interface Settings {
   readonly pollMillis: number
   readonly maxRecordBytes: number
   /** In milliseconds. */
-  readonly retention: { readonly log: number | "forever"; readonly inbox: number | "forever" }
+  readonly retention: {
+    readonly log: number | "forever"
+    readonly inbox: number | "forever"
+    readonly reclaim: boolean
+  }
 }
 
 export interface Database {

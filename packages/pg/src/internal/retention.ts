@@ -1,7 +1,8 @@
 /**
  * Forgets what is older than its retention, in the background: a batch at a
  * time, by one process at a time. What that empties is given back: of the tables
- * by autovacuum, of their indexes by building them anew beside those in use.
+ * by autovacuum, of their indexes, where that is asked for, by building them anew
+ * beside those in use.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -44,9 +45,8 @@ const forget = (db: Database, task: keyof typeof tasks, keep: number): Effect.Ef
   return background(Effect.forever(round))
 }
 
-/** Each statement alone, and in no transaction: they wait for those that are open, and nobody waits for them. */
-const reclaim = (db: Database, keep: number): Effect.Effect<void, never, Scope.Scope> => {
-  const rest = restOf(keep, db.settings.pollMillis, hour)
+/** Each statement alone, and in no transaction: they wait for those that are open, and publishers and consumers do not wait for them. */
+const reclaim = (db: Database, rest: number): Effect.Effect<void, never, Scope.Scope> => {
   const round = answeredWithin(batchMillis)(
     rows<{ statement: string }>(
       db.control,
@@ -58,8 +58,8 @@ const reclaim = (db: Database, keep: number): Effect.Effect<void, never, Scope.S
       Effect.forEach(
         found,
         ({ statement }) =>
-          answeredWithin(batchMillis)(db.control.unsafe(statement).unprepared).pipe(
-            Effect.catch((error) => Effect.logDebug(`space is not given back for now: ${statement}`, error))
+          Effect.catch(db.control.unsafe(statement).unprepared, (error) =>
+            Effect.logWarning(`space is not given back for now: ${statement}`, error)
           ),
         { discard: true }
       )
@@ -72,9 +72,10 @@ const reclaim = (db: Database, keep: number): Effect.Effect<void, never, Scope.S
 
 export const sweep = (db: Database): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { inbox, log } = db.settings.retention
+    const { inbox, log, reclaim: reclaims } = db.settings.retention
     if (log !== "forever") yield* forget(db, "log", log)
     if (inbox !== "forever") yield* forget(db, "inbox", inbox)
-    const keep = [log, inbox].filter((each) => each !== "forever")
-    if (keep.length > 0) yield* reclaim(db, Math.min(...keep))
+    if (!reclaims) return
+    const keep = Math.min(...[log, inbox].filter((each) => each !== "forever"))
+    yield* reclaim(db, restOf(keep, db.settings.pollMillis, hour))
   })

@@ -105,8 +105,13 @@ END ${body}`,
   // such a one that did not end. VACUUM says how many rows there are: before it, none of their entries are gone.
   `CREATE FUNCTION ${s}.reclaim(p_rest interval) RETURNS SETOF text LANGUAGE plpgsql VOLATILE AS ${body}
 DECLARE
-  v_rest double precision := ${s}.begin_sweep('space', p_rest);
+  v_rest double precision;
 BEGIN
+  -- The turn is for who can make use of it. Up to 14.3, REINDEX CONCURRENTLY may leave entries out.
+  IF current_setting('server_version_num')::integer < 140004
+    OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = ${literal(`${s}.log`)}::regclass AND pg_has_role(c.relowner, 'USAGE'))
+  THEN RETURN; END IF;
+  v_rest := ${s}.begin_sweep('space', p_rest);
   IF v_rest IS NULL OR v_rest > 0 THEN RETURN; END IF;
   UPDATE ${s}.sweep SET done_at = clock_timestamp() WHERE task = 'space';
   RETURN QUERY SELECT format(
@@ -121,6 +126,11 @@ BEGIN
       ) AS width
     ) AS t
     WHERE n.oid = ${literal(s)}::regnamespace AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE')
+      -- Two at once on one table deadlock, and what is being built is not left over: that holds this lock from its begin to its end.
+      AND NOT EXISTS (
+        SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.mode = 'ShareUpdateExclusiveLock'
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      )
       AND CASE WHEN i.indisvalid
         THEN c.reltuples >= 0 AND pg_relation_size(x.oid) > 65536 + 4 * t.entries * (t.width + 24)
         ELSE x.relname ~ '_cc(new|old)[0-9]*$'
