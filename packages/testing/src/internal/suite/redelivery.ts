@@ -6,7 +6,7 @@ import * as Transport from "@surety/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { Harness } from "./harness.ts"
-import { eventsOf, Failed, message, messages, type TestNode, uniqueName } from "./model.ts"
+import { claimAll, eventsOf, Failed, message, messages, type TestNode, uniqueName } from "./model.ts"
 import { forEach, lossless, type Scenario } from "./scenario.ts"
 
 const fail = Effect.fail(new Failed({ detail: "as the test wants it" }))
@@ -44,7 +44,7 @@ const claimTen = Effect.fnUntraced(function* (harness: Harness, node: TestNode) 
     return { ...assignment, redelivery }
   })
   const first = yield* join(node)
-  const claimed = yield* first.claim(10)
+  const claimed = yield* claimAll(first, 10)
   const progress = (on: TestNode) =>
     on.run(Effect.flatMap(Transport.Transport, (transport) => transport.progress(topic.name, "group")))
   return { topic, join, first, claimed, progress }
