@@ -57,7 +57,8 @@ const patience = "60 seconds"
 
 /** Waits until nothing is left, and returns what is when its time is over. */
 const remaining = Effect.fnUntraced(function* <E, R>(ask: Effect.Effect<number, E, R>) {
-  let left = 0
+  // As long as the store has not told, something may be left.
+  let left = 1
   yield* Ledger.persistently(
     Effect.map(ask, (count) => {
       left = count
