@@ -169,6 +169,10 @@ const page = (transports: ReadonlyArray<Transport.Characteristics>): string =>
       "|---|---|",
       ...rows.map(([name, read]) => `| ${name} | ${cell(read(of))} |`)
     ]),
+    "",
+    "## What remains possible",
+    "",
+    "What the last three rows of a transport say, and what [its guarantee](guarantees.md) leaves open on any of them.",
     ""
   ].join("\n")
 
