@@ -327,7 +327,7 @@ describe("a server that refuses for a while", () => {
         yield* readOnly("on")
         yield* endSessions
         const publishing = yield* Effect.forkScoped(node.run(Producer.publish(Spread, two)))
-        yield* Effect.forEach(["heartbeat", "claim", "publish"], refused)
+        yield* Effect.forEach(["heartbeat", "claim", "hold_horizon"], refused)
         yield* readOnly("off")
         yield* endSessions
         yield* Fiber.join(publishing)
