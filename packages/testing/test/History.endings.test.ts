@@ -119,6 +119,9 @@ describe("disposition (14)", () => {
     const again = (attempt: number) => [start(2, "m-1", { attempt }), end(2, "m-1", { outcome: "fail" })]
     finds(History.disposition, [register(), ...failed, redrive("m-1"), ...again(1), dead("m-1")])
     finds(History.disposition, [register(), ...failed, redrive("m-1"), dead("m-1")])
+    // Of two, the second one of which was interrupted.
+    const twice = [...failed, start(3, "m-1", { attempt: 2 }), end(3, "m-1", { outcome: "fail" })]
+    finds(History.disposition, [register(), ...twice, redrive("m-1"), ...again(1), redrive("m-1"), dead("m-1")])
     finds(
       History.disposition,
       [register(), ...failed, redrive("m-1"), ...again(2), dead("m-1", { attempts: 2 })],

@@ -5,12 +5,15 @@ import * as Exit from "effect/Exit"
 import type { Holder, Inbox } from "../../Inbox.ts"
 import { ConnectionLost, type MemoryStore } from "../../MemoryStore.ts"
 import { Transaction } from "../../Transaction.ts"
-import { Fenced, TransactionFailed, TransportError, Unavailable } from "../../TransportError.ts"
+import { Fenced, TransportError, Unavailable } from "../../TransportError.ts"
 import { type Site, site } from "./log.ts"
 import { trimInbox } from "./retention.ts"
 import { abort, commit, groupKey, makeTx, type Tx } from "./store.ts"
 import { CurrentTx } from "./transaction.ts"
 import { storeDeadLetters } from "./transport.ts"
+
+/** Nothing of the message's doing: it is handled again (rule 16). */
+const lost = () => new Unavailable({ detail: "the connection to the store was lost, and the transaction with it" })
 
 export const at = ({ access, store }: Site): Inbox["Service"] => {
   const { inbox: retention } = store.settings.retention
@@ -40,9 +43,7 @@ export const at = ({ access, store }: Site): Inbox["Service"] => {
         topic,
         () => {
           if (commit(transaction)) return undefined
-          return stale()
-            ? new Fenced({ group, partition, epoch })
-            : new Unavailable({ detail: "the connection to the store was lost, and the transaction with it" })
+          return stale() ? new Fenced({ group, partition, epoch }) : lost()
         },
         { holder, transaction }
       )
@@ -98,7 +99,7 @@ export const at = ({ access, store }: Site): Inbox["Service"] => {
               return yield* new TransportError({
                 operation: "admit",
                 topic: holder.topic,
-                reason: new TransactionFailed({ detail: "the transaction has ended" })
+                reason: lost()
               })
             }
             const found = inbox.get(id)

@@ -35,16 +35,17 @@ export const dispositions = (history: History): ReadonlyArray<Violation> => {
 
   const ofLetters = letters.flatMap((letter) => {
     const name = quote(letter.id)
-    const since = Math.max(-1, ...redrives(letter))
+    const redriven = redrives(letter)
     const all = runs.get(placeOf(letter)) ?? []
-    const again = all.filter(({ start }) => start.seq > since)
+    const last = Math.max(-1, ...all.map(({ start }) => start.seq))
     // A redrive that was interrupted has not reached it.
-    const made = again.length > 0 ? again : all
+    const since = Math.max(-1, ...redriven.filter((seq) => seq < last))
+    const made = all.filter(({ start }) => start.seq > since)
     const most = Math.max(0, ...made.map(({ start }) => start.attempt))
     const found: Array<Violation> = []
     if (letter.cause === "") found.push(violated(`the dead letter ${name} has no cause`, [letter]))
     // What does not decode has made none since.
-    const untouched = since >= 0 && again.length === 0 && letter.attempts === 0
+    const untouched = redriven.some((seq) => seq > last) && letter.attempts === 0
     if (!untouched && (cut ? letter.attempts < most : letter.attempts !== most)) {
       found.push(
         violated(`the dead letter ${name} counts ${letter.attempts} attempts, of ${most}`, [

@@ -12,7 +12,10 @@ export const corpus: Readonly<Record<string, ReadonlyArray<number>>> = {
   // A message that is redriven while its dead letter's settlement is not answered yet stayed parked.
   // One that was redriven between the look at its settled id and the commit was settled without being handled: lost.
   // A holder whose step was held up had counted an attempt, and lost its lease before the handler began (the check).
-  redrive: [727, 877, 1261, 1847],
+  // A second redrive, which was interrupted, hid the first one (the check).
+  redrive: [727, 877, 1261, 1847, 3058],
+  // A transaction whose connection was lost while its inbox row waited counted as an attempt of the message (in memory).
+  relay: [6478],
   // A partition that was released while the store could not be reached stayed leased for ever.
   "order-per-key": [54, 296],
   // Two publishes that begin at once were taken for one batch (the recorder).
