@@ -96,7 +96,7 @@ export class Member implements Subscription {
       commits: this.commits,
       deadLetter: deadLetter(options.cluster, options.producer),
       aside: (partition) => new Aside(options.cluster, options.producer, topic, group, partition),
-      seek: (partition, offset) => this.#seekAfter(partition, offset),
+      seek: (partition, settled, then) => this.#seekAfter(partition, settled, then),
       released: (partition) => this.#released(partition)
     }
     consumer.on("partition.eof", (end) => void this.#ends.push(end))
@@ -312,7 +312,7 @@ export class Member implements Subscription {
     )
   }
 
-  #seekAfter(held: Partition, settled: number): Effect.Effect<void, TransportError> {
+  #seekAfter(held: Partition, settled: number, then: (next: number) => void): Effect.Effect<void, TransportError> {
     const { partition } = held
     const next = held.after(settled)
     const topic = { name: this.#topic, partitions: this.#starts.size }
@@ -325,7 +325,7 @@ export class Member implements Subscription {
         return yield* Effect.fail(new TransportError({ operation: "seek", topic: this.#topic, reason }))
       }
       yield* Effect.mapError(
-        this.#seek(partition, next, () => {}),
+        this.#seek(partition, next, () => then(next)),
         this.#failed
       )
     })

@@ -35,8 +35,12 @@ export interface Surroundings {
   readonly group: string
   readonly deadLetter: (letters: ReadonlyArray<DeadLetter>) => Effect.Effect<void, TransportError>
   readonly aside: (partition: number) => Aside
-  /** Fetching goes on after an offset, where everything after it is there. */
-  readonly seek: (partition: Partition, offset: number) => Effect.Effect<void, TransportError>
+  /** Fetching goes on after an offset, where everything after it is there; `then` is told from where, between two fetches. */
+  readonly seek: (
+    partition: Partition,
+    settled: number,
+    then: (next: number) => void
+  ) => Effect.Effect<void, TransportError>
   /** It was given back. */
   readonly released: (partition: Partition) => Effect.Effect<void>
 }
@@ -339,13 +343,14 @@ export class Partition implements Holder {
 
   /** Where the group's progress is kept elsewhere: fetching goes on there. */
   #seek(offset: number): Effect.Effect<void, TransportError> {
-    return Effect.map(this.#around.seek(this, offset), () => {
+    return this.#around.seek(this, offset, (next) => {
       this.#fetched = []
       this.#head = 0
       this.#claimed = offset
       this.#last = offset
       this.#settled = offset
-      this.#end = Math.max(this.#end, offset + 1)
+      // What was fetched before comes again: that its end was reached says nothing now.
+      this.#end = next
     })
   }
 
