@@ -37,6 +37,39 @@ const reasonOf = <A, R>(effect: Effect.Effect<A, TransportError, R>) =>
   Effect.map(Effect.flip(effect), ({ reason }) => reason._tag)
 
 describeKafka("KafkaTransport", () => {
+  it.live("a seek goes back to records that were fetched before, and so does the one of a successor", () =>
+    Effect.gen(function* () {
+      const topic = { name: uniqueName("back"), partitions: 1 }
+      const group = uniqueName("reader")
+      const { publish, subscribe } = yield* Transport.Transport
+      const ids = ["a", "b", "c"]
+      yield* publish(
+        topic,
+        ids.map((id) => record(id))
+      )
+      const holders = ["first", "second"]
+      for (const holder of holders) {
+        const claimed = yield* Effect.scoped(
+          Effect.gen(function* () {
+            const assignment = yield* Effect.flatMap(
+              subscribe({ topic, group, startFrom: "earliest" }),
+              ({ next }) => next
+            )
+            const claim = (found: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, TransportError> =>
+              found.length === ids.length
+                ? Effect.succeed(found)
+                : Effect.flatMap(assignment.claim(3), (records) => claim([...found, ...records.map(({ id }) => id)]))
+            // Nothing of it is settled: it is for whoever keeps the group's progress elsewhere to say.
+            if (holder === "first") assert.deepStrictEqual(yield* claim([]), ids)
+            yield* assignment.seek(-1)
+            return yield* claim([])
+          })
+        )
+        assert.deepStrictEqual(claimed, ids, holder)
+      }
+    }).pipe(Effect.provide(KafkaTransport.layer({ acks: "all" }).pipe(Layer.provide(layerClient()))))
+  )
+
   for (const acks of ["none", "leader", "all"] as const) {
     it.live(`publishes with acks ${acks}, more than a member holds at once (rule 6)`, () =>
       Effect.gen(function* () {
