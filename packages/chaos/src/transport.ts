@@ -26,7 +26,6 @@ export type Role = "publisher" | "worker" | "observer"
 
 /** The ledger is in PostgreSQL, whatever carries the messages. */
 export interface ChaosTransport {
-  readonly name: string
   /** Runs until the scope closes. */
   readonly start: (ledger: Redacted.Redacted) => Effect.Effect<Server, unknown, Scope.Scope | TestPostgres.TestPostgres>
   /** The layers of one process, which finds the server by its environment. */

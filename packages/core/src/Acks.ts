@@ -38,6 +38,17 @@ export class Acks extends Context.Service<
   }
 >()("@surety/core/Acks") {}
 
+interface Options {
+  readonly level: "all"
+  readonly timeout?: Duration.Input | undefined
+}
+
+/** @internal */
+export const make = ({ level, timeout }: Options): Acks["Service"] => ({
+  level,
+  timeout: Duration.fromInputUnsafe(timeout ?? "5 seconds")
+})
+
 /**
  * Used by transports to say that they acknowledge. `timeout` is 5 seconds by
  * default.
@@ -45,11 +56,4 @@ export class Acks extends Context.Service<
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: {
-  readonly level: "all"
-  readonly timeout?: Duration.Input | undefined
-}): Layer.Layer<Acks> =>
-  Layer.succeed(Acks, {
-    level: options.level,
-    timeout: Duration.fromInputUnsafe(options.timeout ?? "5 seconds")
-  })
+export const layer = (options: Options): Layer.Layer<Acks> => Layer.succeed(Acks, make(options))

@@ -34,7 +34,6 @@ const layerOf = (role: Role) =>
     : SuretyPg.layerAcross({ shards: 2, send: role === "worker" })
 
 export const kafka: ChaosTransport = {
-  name: "kafka",
   start: Effect.fnUntraced(function* (url) {
     const { bootstrapServers, restart } = Context.get(yield* Layer.build(TestKafka.layerEmbedded), TestKafka.TestKafka)
     return {

@@ -17,7 +17,6 @@ export const sessionsTerminated = Effect.fnUntraced(function* (url: Redacted.Red
 })
 
 export const pg: ChaosTransport = {
-  name: "pg",
   start: Effect.fnUntraced(function* (url) {
     const { restart } = yield* TestPostgres.TestPostgres
     return {

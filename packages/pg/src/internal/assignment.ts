@@ -6,7 +6,7 @@ import type { Assignment, ClaimedRecord } from "@surety/core/Transport"
 import { Fenced, RecordsGone, TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { answered, asCourtesy, type Database, inRealTime, joined, rows } from "./database.ts"
+import { answeredRows, asCourtesy, type Database, inRealTime, joined, rows } from "./database.ts"
 import * as deadLetters from "./deadLetters.ts"
 import { isFenced, toTransportError } from "./errors.ts"
 import { type ClaimRow, toClaimed } from "./records.ts"
@@ -66,10 +66,7 @@ export const changes = (db: Database, group: Group, lease: Lease) => {
     params: ReadonlyArray<unknown> = [],
     client = joined(db)
   ): Effect.Effect<A, TransportError> =>
-    Effect.flatMap(client, (sql) => {
-      const found = rows<A>(sql, text, [group.id, partition, epoch, ...params])
-      return sql === db.sql ? found : answered(db, found)
-    }).pipe(
+    Effect.flatMap(client, (sql) => answeredRows<A>(db, text, [group.id, partition, epoch, ...params], sql)).pipe(
       Effect.mapError(failed(operation)),
       Effect.flatMap(([row]) => (row === undefined ? Effect.fail(fenced(operation)) : Effect.succeed(row)))
     )
@@ -97,18 +94,15 @@ export const make = (
   const claim = (max: number): Effect.Effect<ReadonlyArray<ClaimedRecord>, TransportError> =>
     Effect.suspend(() => {
       const seen = appended.version
-      return answered(
-        db,
-        rows<ClaimRow>(db.control, `SELECT * FROM ${db.schema}.claim($1, $2, $3, $4, $5, $6, $7)`, [
-          topic.id,
-          group.id,
-          partition,
-          epoch,
-          position,
-          max,
-          maxClaimBytes
-        ])
-      ).pipe(
+      return answeredRows<ClaimRow>(db, `SELECT * FROM ${db.schema}.claim($1, $2, $3, $4, $5, $6, $7)`, [
+        topic.id,
+        group.id,
+        partition,
+        epoch,
+        position,
+        max,
+        maxClaimBytes
+      ]).pipe(
         Effect.mapError(failed("claim")),
         Effect.flatMap((claimed) => {
           const blocked = claimed.length === 1 && claimed[0]!.log_offset === null

@@ -189,9 +189,19 @@ export const answeredWithin =
 
 const answerMillis = ({ settings }: Database) => Math.max(2 * settings.leaseMillis, 10_000)
 
-/** For the statements that move messages, which wait for no one: however slow the server is, they are repeated. */
-export const answered = <A>(db: Database, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> =>
-  answeredWithin(answerMillis(db))(statement)
+/**
+ * Rows of a statement that moves messages, which waits for no one: however slow the server is, it is repeated. In a
+ * transaction of the app's client it is given up with that.
+ */
+export const answeredRows = <A extends object>(
+  db: Database,
+  text: string,
+  params: ReadonlyArray<unknown>,
+  client = db.control
+): Effect.Effect<ReadonlyArray<A>, SqlError> => {
+  const found = rows<A>(client, text, params)
+  return client === db.sql ? found : answeredWithin(answerMillis(db))(found)
+}
 
 /** A transaction of the app's client, whose BEGIN, COMMIT and ROLLBACK are answered, or it is given up. */
 export const answeredTransaction = <A, E, R>(

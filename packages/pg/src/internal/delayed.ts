@@ -9,7 +9,7 @@ import type { EncodedRecord } from "@surety/core/Envelope"
 import type { TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { answered, background, type Database, rows } from "./database.ts"
+import { answeredRows, background, type Database, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import { partitionsOf, toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
@@ -50,13 +50,10 @@ export const deliver = (db: Database, signals: Signals): Effect.Effect<Signal, n
 
     /** One batch of a topic. Returns for how long there is nothing more to do, in milliseconds. */
     const batch = (topic: number): Effect.Effect<number> =>
-      answered(
+      answeredRows<{ partitions: ReadonlyArray<number> | null }>(
         db,
-        rows<{ partitions: ReadonlyArray<number> | null }>(
-          db.control,
-          `SELECT ${db.schema}.deliver_due($1, $2, $3) AS partitions`,
-          [topic, maxRecords, maxBytes]
-        )
+        `SELECT ${db.schema}.deliver_due($1, $2, $3) AS partitions`,
+        [topic, maxRecords, maxBytes]
       ).pipe(
         Effect.map(([row]) => {
           const partitions = row!.partitions ?? []
@@ -77,9 +74,10 @@ export const deliver = (db: Database, signals: Signals): Effect.Effect<Signal, n
 
     const round = Effect.gen(function* () {
       const seen = added.version
-      const topics = yield* answered(
+      const topics = yield* answeredRows<{ topic: number; wait: number }>(
         db,
-        rows<{ topic: number; wait: number }>(db.control, `SELECT * FROM ${db.schema}.next_due()`, [])
+        `SELECT * FROM ${db.schema}.next_due()`,
+        []
       )
       let rest = pollMillis
       for (const { topic, wait } of topics) rest = Math.min(rest, wait > 0 ? Math.ceil(wait) : yield* batch(topic))

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { answered, type Database, rows } from "./database.ts"
+import { answeredRows, type Database } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import { fields, partitionsOf, toColumns } from "./records.ts"
 import type { Signals } from "./signals.ts"
@@ -38,8 +38,7 @@ export const insert = (
 ): Effect.Effect<ReadonlyArray<number>, TransportError> =>
   Effect.suspend(() => {
     const [text, partitions, params] = records.length === 1 ? single(db, topic, records[0]!) : many(db, topic, records)
-    const stored = rows(client, text, params)
-    return (client === db.sql ? stored : answered(db, stored)).pipe(
+    return answeredRows(db, text, params, client).pipe(
       Effect.mapError(toTransportError("publish", topic.name)),
       Effect.as(partitions)
     )

@@ -2,7 +2,7 @@
 import type { ParkedRecord, Redelivery } from "@surety/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Change, Group } from "./assignment.ts"
-import { answered, type Database, inRealTime, rows } from "./database.ts"
+import { answeredRows, type Database, inRealTime } from "./database.ts"
 import * as deadLetters from "./deadLetters.ts"
 import { toTransportError } from "./errors.ts"
 import { type ClaimRow, fieldColumns, toClaimed } from "./records.ts"
@@ -41,14 +41,11 @@ export const make = (
       )
     ),
     list: (after, max) =>
-      answered(
+      answeredRows<ParkedRow>(
         db,
-        rows<ParkedRow>(
-          db.control,
-          `SELECT log_offset, CASE WHEN ordered THEN key END AS key, due_at FROM ${db.schema}.redelivery
-          WHERE consumer_group = $1 AND partition = $2 AND log_offset > $3 ORDER BY log_offset LIMIT $4`,
-          [group.id, partition, BigInt(after), max]
-        )
+        `SELECT log_offset, CASE WHEN ordered THEN key END AS key, due_at FROM ${db.schema}.redelivery
+        WHERE consumer_group = $1 AND partition = $2 AND log_offset > $3 ORDER BY log_offset LIMIT $4`,
+        [group.id, partition, BigInt(after), max]
       ).pipe(
         Effect.mapError(failed),
         Effect.map((parked) =>
@@ -99,16 +96,13 @@ export const make = (
         )
       ),
     read: (offsets) =>
-      answered(
+      answeredRows<ClaimRow>(
         db,
-        rows<ClaimRow>(
-          db.control,
-          `SELECT r.*, a.claims, a.failures
-          FROM ${db.schema}.redelivery r
-          LEFT JOIN ${db.schema}.attempt a USING (consumer_group, partition, log_offset)
-          WHERE r.consumer_group = $1 AND r.partition = $2 AND r.log_offset = ANY ($3::bigint[]) ORDER BY r.log_offset`,
-          [group.id, partition, offsets.map(BigInt)]
-        )
+        `SELECT r.*, a.claims, a.failures
+        FROM ${db.schema}.redelivery r
+        LEFT JOIN ${db.schema}.attempt a USING (consumer_group, partition, log_offset)
+        WHERE r.consumer_group = $1 AND r.partition = $2 AND r.log_offset = ANY ($3::bigint[]) ORDER BY r.log_offset`,
+        [group.id, partition, offsets.map(BigInt)]
       ).pipe(
         Effect.mapError(failed),
         Effect.map((found) => found.map((row) => toClaimed(partition, row)))

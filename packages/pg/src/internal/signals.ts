@@ -7,7 +7,7 @@ import { Signal } from "@surety/core/Backend"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
-import { answered, background, type Database, rows } from "./database.ts"
+import { answeredRows, background, type Database } from "./database.ts"
 
 /** How long what is stored waits for a notification after the last one: the longer, the more publishes had shared that. */
 const coalesceMillis = 5
@@ -51,12 +51,12 @@ export const make = (db: Database): Effect.Effect<Signals, never, Scope.Scope> =
       const payloads = Array.from(pending, ([topic, which]) => `t${topic}:${Array.from(which).join(",")}`)
       pending.clear()
       // What a crash loses, nobody waits for: the commit of a notification need not reach the disk.
-      const notify = rows(
-        db.control,
+      const notify = answeredRows(
+        db,
         `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, payload) FROM unnest($2::text[]) AS payload`,
         [db.channel, payloads]
       )
-      return answered(db, notify).pipe(Effect.ignore, Effect.andThen(Effect.sleep(rest)))
+      return notify.pipe(Effect.ignore, Effect.andThen(Effect.sleep(rest)))
     })
 
     const receive = (payload: string): void => {

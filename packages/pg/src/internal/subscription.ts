@@ -10,7 +10,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as assignment from "./assignment.ts"
-import { answered, answeredWithin, asCourtesy, type Database, inRealTime, rows } from "./database.ts"
+import { answeredRows, answeredWithin, asCourtesy, type Database, inRealTime, rows } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 import type { Signals } from "./signals.ts"
 import type { Topics } from "./topics.ts"
@@ -54,14 +54,11 @@ export const make = Effect.fnUntraced(function* (
       answeredWithin(patience),
       Effect.mapError(toTransportError(operation, topic.name))
     )
-  const [registered] = yield* answered(
-    db,
-    rows<{ id: number }>(db.control, `SELECT ${db.schema}.register_group($1, $2, $3) AS id`, [
-      topic.id,
-      options.group,
-      options.startFrom
-    ])
-  ).pipe(Effect.mapError(toTransportError("subscribe", topic.name)))
+  const [registered] = yield* answeredRows<{ id: number }>(db, `SELECT ${db.schema}.register_group($1, $2, $3) AS id`, [
+    topic.id,
+    options.group,
+    options.startFrom
+  ]).pipe(Effect.mapError(toTransportError("subscribe", topic.name)))
   const group: assignment.Group = { id: registered!.id, name: options.group, topic }
   const member = randomUUID()
   const lease = `${storedMillis} milliseconds`

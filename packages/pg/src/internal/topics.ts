@@ -2,7 +2,7 @@
 import type { TopicDeclaration } from "@surety/core/Transport"
 import { TopicMismatch, TransportError } from "@surety/core/TransportError"
 import * as Effect from "effect/Effect"
-import { answered, type Database, rows } from "./database.ts"
+import { answeredRows, type Database } from "./database.ts"
 import { toTransportError } from "./errors.ts"
 
 export interface TopicRow {
@@ -31,13 +31,10 @@ export const make = (db: Database): Topics => {
     Effect.suspend(() => {
       const known = declared.get(topic.name)
       if (known !== undefined) return check(topic, known)
-      return answered(
+      return answeredRows<{ id: number; partitions: number }>(
         db,
-        rows<{ id: number; partitions: number }>(
-          db.control,
-          `SELECT id, partitions FROM ${db.schema}.declare_topic($1, $2)`,
-          [topic.name, topic.partitions]
-        )
+        `SELECT id, partitions FROM ${db.schema}.declare_topic($1, $2)`,
+        [topic.name, topic.partitions]
       ).pipe(
         Effect.mapError(toTransportError("declare", topic.name)),
         Effect.flatMap(([row]) => check(topic, { name: topic.name, ...row! })),

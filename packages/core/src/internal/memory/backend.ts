@@ -1,9 +1,8 @@
 /** All parts of the in-memory backend, over one store. */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { Acks } from "../../Acks.ts"
+import * as Acks from "../../Acks.ts"
 import { DeadLetters } from "../../DeadLetters.ts"
 import { DelayedDelivery } from "../../DelayedDelivery.ts"
 import { Inbox } from "../../Inbox.ts"
@@ -18,13 +17,13 @@ import * as outbox from "./outbox.ts"
 import * as transport from "./transport.ts"
 
 export const make: Effect.Effect<
-  Context.Context<Transport | Acks | DelayedDelivery | Inbox | Outbox | DeadLetters>,
+  Context.Context<Transport | Acks.Acks | DelayedDelivery | Inbox | Outbox | DeadLetters>,
   never,
   MemoryStore | Scope.Scope
 > = Effect.flatMap(site, (here) =>
   Effect.map(delayed.at(here), (delayedDelivery) =>
     Context.make(Transport, transport.at(here)).pipe(
-      Context.add(Acks, { level: "all", timeout: Duration.seconds(5) }),
+      Context.add(Acks.Acks, Acks.make({ level: "all" })),
       Context.add(DelayedDelivery, delayedDelivery),
       Context.add(Inbox, inbox.at(here)),
       Context.add(Outbox, outbox.at(here)),
